@@ -1,0 +1,1 @@
+"""ProbFace: face embeddings that know when they are unsure."""

@@ -1,0 +1,1 @@
+"""Aligned faces to Embeddings, on ONNX Runtime."""

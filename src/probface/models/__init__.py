@@ -1,0 +1,1 @@
+"""Where weights come from, and how an uncertainty head is grafted onto any ONNX face model."""

@@ -1,0 +1,1 @@
+"""Networks in torch. Inside, a network speaks log sigma^2."""

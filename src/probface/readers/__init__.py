@@ -1,0 +1,1 @@
+"""Files to (image bytes, label), one format to a file, and nothing else."""

@@ -1,0 +1,1 @@
+"""Training the uncertainty head: recipe, cached features, sampler, loop, checkpoint."""
