@@ -1,0 +1,62 @@
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from probface.errors import DataError
+from probface.readers.shards import read_shard
+
+
+def _write(path: Path, files: dict[str, bytes], mode: str = "w") -> Path:
+    with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return path
+
+
+def test_samples(tmp_path: Path) -> None:
+    files = {
+        "a/000.cls": b"7\n",
+        "a/000.jpg": b"zero",
+        "a/001.png": b"one",
+        "a/001.json": b'{"label": 8, "other": []}',
+        "a/002.left.jpg": b"two",
+        "a/002.right.jpg": b"three",
+        "a/003.txt": b"no image",
+        "b/003.webp": b"four",
+        "b/004.json": b"{}",
+        "b/004.JPEG": b"five",
+    }
+    path = _write(tmp_path / "shard.tar", files)
+    items = list(read_shard(path))
+    assert [item.source for item in items] == [b"zero", b"one", b"two", b"three", b"four", b"five"]
+    assert [item.label for item in items] == ["7", "8", None, None, None, None]
+    assert items[0].name == f"{path.as_posix()}/a/000.jpg"
+    assert len({item.name for item in items}) == len(items)
+
+
+def test_reads_only_what_is_asked(tmp_path: Path) -> None:
+    path = _write(tmp_path / "shard.tar", {f"{i}.jpg": bytes(1000) for i in range(100)})
+    items = read_shard(path)
+    assert next(items).source == bytes(1000)
+    assert len(list(items)) == 99
+
+
+@pytest.mark.parametrize(("name", "data"), [("0.json", b"{"), ("0.json", b"[1]"), ("0.cls", b"\xff")])
+def test_bad_label(tmp_path: Path, name: str, data: bytes) -> None:
+    path = _write(tmp_path / "shard.tar", {"0.jpg": b"", name: data})
+    with pytest.raises(DataError, match=rf"shard\.tar, sample {name}: not the text or JSON"):
+        list(read_shard(path))
+
+
+def test_compressed_or_broken(tmp_path: Path) -> None:
+    path = _write(tmp_path / "shard.tar", {"0.jpg": b"zero"}, "w:gz")
+    with pytest.raises(DataError, match="not a complete plain tar file"):
+        list(read_shard(path))
+    _write(path, {"0.jpg": bytes(5000), "1.jpg": bytes(5000)})
+    path.write_bytes(path.read_bytes()[:7000])
+    with pytest.raises(DataError, match="not a complete plain tar file"):
+        list(read_shard(path))
