@@ -1,0 +1,209 @@
+"""Where the uncertainty head reads the backbone: multi-layer feature fusion, section 5 of the paper.
+
+The points are found from the graph alone: the last activation at each spatial resolution, whatever its name. The
+fused vector is
+
+    concat( flatten(last activation)?, GAP(highest resolution), ..., GAP(lowest resolution), raw embedding )
+
+GAP is global average pooling. The paper also flattens the last convolution; that makes the head of an SFace 53 MB
+large for little gain, so here it is an option. The raw embedding, before L2 normalisation, takes its place: its
+length tells good images from bad ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from onnx import ModelProto, NodeProto, helper
+
+from probface.errors import InvalidValue, NotAFaceModel
+from probface.models.graph import FaceGraph
+from probface.models.wiring import Shape, Wiring, add_reduction, infer_shapes, set_outputs
+
+_ACTIVATIONS = frozenset(
+    (
+        "Relu",
+        "PRelu",
+        "LeakyRelu",
+        "Elu",
+        "Selu",
+        "Celu",
+        "ThresholdedRelu",
+        "Clip",
+        "HardSwish",
+        "Swish",
+        "Mish",
+        "Gelu",
+    )
+)
+_GATES = frozenset(("Sigmoid", "HardSigmoid", "Tanh", "Erf", "Clip", "Softplus"))
+_GATE_STEPS = frozenset(("Add", "Mul", "Div", "Sub", *_GATES))
+"""What may lie between ``x`` and its gate in ``x * gate(x)``: arithmetic with constants, and the gate itself."""
+
+GAP, FLATTEN, EMBEDDING = "gap", "flatten", "embedding"
+
+
+@dataclass(frozen=True, slots=True)
+class Taps:
+    """The tensors that make the fused vector, in its order.
+
+    In a model contract a pooled tensor is written ``gap:NAME``, a flattened one ``flatten:NAME`` and the raw
+    embedding ``embedding:NAME``; NAME is the tensor's name in the backbone.
+
+    Attributes:
+        names: tensors of shape (N, C, H, W) to be pooled, from high to low resolution.
+        channels: C of each.
+        embedding: the raw embedding's tensor, (N, dim).
+        dim: D.
+        flatten: tensor to be flattened in (height, width, channel) order, or None.
+        flatten_width: its H * W * C; 0 without.
+    """
+
+    names: tuple[str, ...]
+    channels: tuple[int, ...]
+    embedding: str
+    dim: int
+    flatten: str | None = None
+    flatten_width: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.names) != len(self.channels):
+            raise InvalidValue(f"taps {self.names} with channels {self.channels}: need one number for each name")
+
+    @property
+    def width(self) -> int:
+        """F, the length of the fused vector."""
+        return self.flatten_width + sum(self.channels) + self.dim
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The taps as a model contract writes them."""
+        flattened = (f"{FLATTEN}:{self.flatten}",) if self.flatten else ()
+        return (*flattened, *(f"{GAP}:{name}" for name in self.names), f"{EMBEDDING}:{self.embedding}")
+
+
+def find_taps(
+    model: ModelProto, face: FaceGraph, *, names: Sequence[str] | None = None, flatten_last: bool = False
+) -> Taps:
+    """Choose the points to fuse.
+
+    Args:
+        model: the backbone.
+        face: its ends, from :func:`probface.models.graph.inspect_face_graph`.
+        names: tensors to pool instead of those found; an empty sequence leaves the embedding alone.
+        flatten_last: also flatten the last of the pooled tensors.
+
+    Raises:
+        NotAFaceModel: no activation is found, or a named tensor is missing or not (N, C, H, W).
+    """
+    shapes = infer_shapes(model)
+    chosen = tuple(_last_activations(model, face, shapes) if names is None else names)
+    if not chosen and (names is None or flatten_last):
+        raise NotAFaceModel("model: no activation of shape (N, C, H, W) is found; name the tensors to fuse")
+    channels = tuple(_image_shape(shapes, name)[1] for name in chosen)
+    if not flatten_last:
+        return Taps(chosen, channels, face.embedding, face.dim)
+    _, depth, height, width = _image_shape(shapes, chosen[-1])
+    return Taps(chosen, channels, face.embedding, face.dim, chosen[-1], height * width * depth)
+
+
+def read_taps(model: ModelProto, features: Sequence[str]) -> Taps:
+    """The taps that a model contract names, found again in the backbone.
+
+    Args:
+        model: the backbone.
+        features: as :attr:`Taps.features` writes them.
+
+    Raises:
+        InvalidValue: written otherwise.
+        NotAFaceModel: a named tensor is missing or has another rank.
+    """
+    shapes = infer_shapes(model)
+    parts = [(kind, name) for kind, _, name in (feature.partition(":") for feature in features)]
+    flattened, pooled, embeddings = ([name for kind, name in parts if kind == k] for k in (FLATTEN, GAP, EMBEDDING))
+    flatten = flattened[0] if flattened else None
+    embedding = embeddings[0] if embeddings else ""
+    shape = shapes.get(embedding, ())
+    if len(shape) != 2:
+        raise NotAFaceModel(f"features {tuple(features)}: the model has no embedding {embedding!r} of shape (N, D)")
+    _, depth, height, width = _image_shape(shapes, flatten) if flatten else (0, 0, 0, 0)
+    channels = tuple(_image_shape(shapes, name)[1] for name in pooled)
+    taps = Taps(tuple(pooled), channels, embedding, shape[1], flatten, depth * height * width)
+    if taps.features != tuple(features):
+        raise InvalidValue(
+            f"features {tuple(features)}: must be at most one {FLATTEN}:NAME, then {GAP}:NAME for each pooled tensor, "
+            f"then {EMBEDDING}:NAME"
+        )
+    return taps
+
+
+def with_features(model: ModelProto, taps: Taps) -> ModelProto:
+    """A copy with two outputs: ``embedding`` (N, D), raw, and ``features`` (N, F), the fused vector; both float32."""
+    tapped = ModelProto()
+    tapped.CopyFrom(model)
+    features = add_features(tapped, taps)
+    set_outputs(tapped, {"embedding": (taps.embedding, taps.dim), "features": (features, taps.width)})
+    return tapped
+
+
+def add_features(model: ModelProto, taps: Taps) -> str:
+    """Append the nodes that fuse the taps to ``model``, in place; the name of the fused tensor, (N, F)."""
+    parts = []
+    if taps.flatten:
+        last, flat = "probface/channels_last", "probface/flatten"
+        model.graph.node.append(helper.make_node("Transpose", [taps.flatten], [last], last, perm=(0, 2, 3, 1)))
+        model.graph.node.append(helper.make_node("Flatten", [last], [flat], flat, axis=1))
+        parts.append(flat)
+    for i, name in enumerate(taps.names):
+        parts.append(add_reduction(model, "ReduceMean", name, f"probface/gap_{i}", axes=(2, 3), keepdims=False))
+    fused = "probface/features"
+    model.graph.node.append(helper.make_node("Concat", [*parts, taps.embedding], [fused], fused, axis=1))
+    return fused
+
+
+def _image_shape(shapes: dict[str, Shape], name: str) -> Shape:
+    shape = shapes.get(name)
+    if shape is None or len(shape) != 4 or min(shape[1:]) < 1:
+        found = "is not in the model" if shape is None else f"has shape {shape}"
+        raise NotAFaceModel(f"tap {name!r} {found}: must name a tensor of shape (N, C, H, W) with fixed C, H and W")
+    return shape
+
+
+def _last_activations(model: ModelProto, face: FaceGraph, shapes: dict[str, Shape]) -> list[str]:
+    last: dict[tuple[int, int], str] = {}
+    for name in _activations(model, face):
+        shape = shapes.get(name, ())
+        if len(shape) == 4 and shape[2] * shape[3] > 1:
+            last[shape[2], shape[3]] = name
+    return [last[size] for size in sorted(last, key=lambda size: -size[0] * size[1])]
+
+
+def _activations(model: ModelProto, face: FaceGraph) -> Iterator[str]:
+    """The outputs of all activations on the way to the embedding, in the order in which they are computed."""
+    wiring = Wiring(model)
+    on_the_way = wiring.ancestors([face.embedding])
+    gates = {step for node in model.graph.node for step in _self_gate(wiring, node)}
+    for node in model.graph.node:
+        name = node.output[0]
+        if name in on_the_way and name not in gates and (node.op_type in _ACTIVATIONS or _self_gate(wiring, node)):
+            yield name
+
+
+def _self_gate(wiring: Wiring, node: NodeProto) -> set[str]:
+    """The tensors between ``x`` and ``gate(x)`` if the node computes ``x * gate(x)`` (swish and its kin); else none."""
+    varying = wiring.varying(node)
+    if node.op_type != "Mul" or len(varying) != 2:
+        return set()
+    for x, gate in (varying, reversed(varying)):
+        steps, gated = set(), False
+        while wiring.made_by(gate) in _GATE_STEPS and gate != x:
+            steps.add(gate)
+            gated |= wiring.made_by(gate) in _GATES
+            inputs = wiring.varying(wiring.producer[gate])
+            if len(inputs) != 1:
+                break
+            gate = inputs[0]
+        if gated and gate == x:
+            return steps
+    return set()
