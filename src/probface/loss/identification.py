@@ -46,17 +46,17 @@ def identity_preserving(distance: Tensor, pairs: Pairs, *, margin: float = 3.0, 
     Raises:
         InvalidValue: unknown mining.
     """
-    positive = distance[pairs.anchor, pairs.positive]
-    if len(positive) == 0 or bool(pairs.same.all()):
+    if len(pairs.anchor) == 0 or bool(pairs.same.all()):
         return distance.sum() * 0
-    negatives = distance[pairs.anchor]  # (P, B)
-    forbidden = pairs.same[pairs.anchor]
+    negatives = distance.index_select(0, pairs.anchor)  # (P, B)
+    positive = negatives.gather(1, pairs.positive[:, None])
+    forbidden = pairs.same.index_select(0, pairs.anchor)
     if mining == "all":
-        hinge = torch.relu(positive[:, None] - negatives + margin).masked_fill(forbidden, 0)
+        hinge = torch.relu(positive - negatives + margin).masked_fill(forbidden, 0)
         return hinge.sum() / (~forbidden).sum()
     if mining != "semi_hard":
         raise InvalidValue(f"mining {mining!r}: must be 'semi_hard' or 'all'")
-    negative = torch.gather(negatives, 1, _semi_hard(negatives.detach(), positive.detach(), forbidden)).squeeze(1)
+    negative = negatives.gather(1, _semi_hard(negatives.detach(), positive.detach(), forbidden))
     return torch.relu(positive - negative + margin).mean()
 
 
@@ -78,8 +78,8 @@ def contrastive(distance: Tensor, pairs: Pairs, *, margin: float = 3.0) -> Tenso
 
 
 def _semi_hard(negatives: Tensor, positive: Tensor, forbidden: Tensor) -> Tensor:
-    """(P, 1) index of the negative that the authors' rule picks for each genuine pair."""
-    farther = (negatives > positive[:, None]) & ~forbidden
+    """(P, 1) index of the negative that the authors' rule picks for each genuine pair; ``positive`` is (P, 1)."""
+    farther = (negatives > positive) & ~forbidden
     nearest, index = negatives.masked_fill(~farther, torch.inf).min(dim=1, keepdim=True)
     farthest = negatives.masked_fill(forbidden, -torch.inf).argmax(dim=1, keepdim=True)
     return torch.where(torch.isinf(nearest), farthest, index)

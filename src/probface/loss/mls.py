@@ -41,7 +41,7 @@ def mls_loss(
     if len(i) == 0:
         return log_sigma_sq.sum() * 0
     mu, sigma_sq = mu.detach(), log_sigma_sq.exp()
-    t = sigma_sq[i] + sigma_sq[j]
+    t = sigma_sq.index_select(0, i) + sigma_sq.index_select(0, j)
     if log_sigma_sq.shape[1] == 1:
         genuine = cosine(mu[i], mu[j]) if cos is None else cos[i, j]
         loss: Tensor = -fast_mls_of_cosine(genuine, t[:, 0]).mean()

@@ -1,0 +1,185 @@
+"""The recipe of an uncertainty head: one small TOML file, strictly read, saved beside the weights that it made."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from probface.contract import Rescaling
+from probface.errors import DataError, InvalidValue
+from probface.face.degrade import MIXTURES
+from probface.loss.identification import Mining
+from probface.loss.mls import OverDimensions
+from probface.loss.output_constraint import Form, Reduction
+from probface.schema import from_plain
+
+
+@dataclass(frozen=True, slots=True)
+class DataConfig:
+    """Which images train the head, and which people are kept apart to measure thresholds.
+
+    Attributes:
+        layout: ``lfw``, split by the folds of ``people.txt``; or ``folders``, one folder a person, split by a hash of
+            the person's name.
+        train_folds: folds (1..10) whose people train.
+        calibration_folds: folds whose people set thresholds, quality and histograms; never any of ``train_folds``.
+        images_per_person: at most so many images of one person train, the first by name.
+        calibration_images_per_person: the same for calibration; few, or one person makes most of the genuine pairs.
+        aligned: the images are aligned faces already; no detection.
+    """
+
+    layout: Literal["lfw", "folders"] = "folders"
+    train_folds: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7)
+    calibration_folds: tuple[int, ...] = (8, 9, 10)
+    images_per_person: int = 30
+    calibration_images_per_person: int = 4
+    aligned: bool = False
+
+    def __post_init__(self) -> None:
+        both = set(self.train_folds) & set(self.calibration_folds)
+        if both:
+            raise InvalidValue(f"data: fold {min(both)} both trains and calibrates; give each fold one use")
+        if not {*self.train_folds, *self.calibration_folds} <= set(range(1, 11)):
+            raise InvalidValue("data: folds are numbered 1 to 10")
+        if self.images_per_person < 2 or self.calibration_images_per_person < 1:
+            raise InvalidValue("data: images_per_person must be 2 or more, and 1 or more for calibration")
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """How many copies of every image the cache holds in one state, and how often the sampler takes one of them.
+
+    Attributes:
+        state: ``clean``, ``mirror``, or a mixture of :data:`probface.face.degrade.MIXTURES`.
+        copies: how many, each with its own random degradation.
+        share: of the images in a batch; all shares together are normalised.
+    """
+
+    state: str
+    copies: int = 1
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        known = ("clean", "mirror", *MIXTURES)
+        if self.state not in known:
+            raise InvalidValue(f"variant {self.state!r}: must be one of {', '.join(known)}")
+        if self.copies < 1 or not self.share > 0:
+            raise InvalidValue(f"variant {self.state!r}: copies must be 1 or more, share above 0")
+
+
+@dataclass(frozen=True, slots=True)
+class HeadConfig:
+    """The head and what it reads.
+
+    Attributes:
+        fusion: fuse the pooled last activation of each resolution with the raw embedding; else the embedding alone.
+        flatten_last: also the flattened last convolution, as the paper; a wide and slow head.
+        taps: names of the tensors to fuse instead of those found.
+        outputs: ``scalar``, one variance a face (ProbFace), or ``diagonal``, one for each dimension (PFE).
+        hidden: width of the first layer.
+    """
+
+    fusion: bool = True
+    flatten_last: bool = False
+    taps: tuple[str, ...] = ()
+    outputs: Literal["scalar", "diagonal"] = "scalar"
+    hidden: int = 256
+
+
+@dataclass(frozen=True, slots=True)
+class LossConfig:
+    """``L = L_S + lambda_c L_C + lambda_id L_Id`` (section 4 of the paper), and the variants of each term."""
+
+    lambda_c: float = 0.0
+    lambda_id: float = 0.0
+    constraint: Form = "absolute"
+    constraint_reduction: Reduction = "mean"
+    margin: float = 3.0
+    mining: Mining = "semi_hard"
+    over_dimensions: OverDimensions = "mean"
+
+    def __post_init__(self) -> None:
+        if self.lambda_c < 0 or self.lambda_id < 0:
+            raise InvalidValue(f"lambda_c {self.lambda_c}, lambda_id {self.lambda_id}: must be 0 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class OptimiserConfig:
+    """SGD with momentum over identity-balanced batches.
+
+    Attributes:
+        steps: how many.
+        people, images: a batch is ``people`` x ``images``.
+        lr: at the start; multiplied by ``decay`` at each of ``milestones`` (shares of ``steps``).
+        weight_decay: on the fully connected weights only.
+    """
+
+    steps: int = 2000
+    people: int = 32
+    images: int = 4
+    lr: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    milestones: tuple[float, ...] = (0.5, 0.75)
+    decay: float = 0.1
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.people, self.images) < 1 or not self.lr > 0:
+            raise InvalidValue("optimiser: steps, people and images must be 1 or more, lr above 0")
+        if self.people * self.images < 2:
+            raise InvalidValue("optimiser: a batch needs two images or more (BatchNorm)")
+
+
+@dataclass(frozen=True, slots=True)
+class HeadRecipe:
+    """All that makes a head, but the backbone and the images themselves."""
+
+    name: str
+    data: DataConfig = field(default_factory=DataConfig)
+    variants: tuple[Variant, ...] = (
+        Variant("clean", share=0.125),
+        Variant("mirror", share=0.125),
+        Variant("moderate", copies=4, share=0.45),
+        Variant("composed", copies=2, share=0.15),
+        Variant("extreme", copies=2, share=0.15),
+    )
+    head: HeadConfig = field(default_factory=HeadConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    rescaling: Rescaling = field(default_factory=Rescaling)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        states = [variant.state for variant in self.variants]
+        if "clean" not in states or len(set(states)) != len(states):
+            raise InvalidValue(f"variants {states}: each state once, and 'clean' among them")
+
+    def to_json(self) -> str:
+        """One JSON object; the same recipe always gives the same text."""
+        return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of :meth:`to_json`."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+def read_recipe(path: Path) -> HeadRecipe:
+    """Read a recipe from a TOML file.
+
+    Raises:
+        DataError: no such file, or not TOML.
+        InvalidValue: an unknown key, a wrong type or a value out of range.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"recipe {path}: cannot be read ({error.strerror}); give an existing TOML file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"recipe {path}: is not TOML ({error}); mend that line") from error
+    return from_plain(HeadRecipe, {"name": path.stem, **table}, f"recipe {path.name}")
