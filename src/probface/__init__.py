@@ -1,1 +1,99 @@
-"""ProbFace: face embeddings that know when they are unsure."""
+"""ProbFace: face embeddings that know when they are unsure.
+
+A face image becomes a Gaussian: a unit mean ``mu`` and an uncertainty ``sigma_sq``. The names below are the public
+ones; they load their rooms when they are first used, so that ``import probface`` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from probface.contract import InputSpec, ModelContract
+    from probface.errors import ProbFaceError
+    from probface.face.degrade import degrade
+    from probface.models.registry import list_models, show_model
+    from probface.pipeline.detect import detect
+    from probface.pipeline.embed import embed
+    from probface.pipeline.embedding_file import read_embeddings
+    from probface.pipeline.recogniser import Recogniser
+    from probface.pipeline.verify import verify
+    from probface.report.comparison import comparison_page
+    from probface.score.calibration import threshold_at_fmr
+    from probface.score.cosine import cosine, cosine_matrix
+    from probface.score.fast_mls import fast_mls, fast_mls_matrix
+    from probface.score.mls import mls, mls_matrix
+    from probface.score.quality import quality
+    from probface.train.head import train_head
+    from probface.types import EmbeddedFace, Embeddings, Face, Verification
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "EmbeddedFace": "types",
+    "Embeddings": "types",
+    "Face": "types",
+    "InputSpec": "contract",
+    "ModelContract": "contract",
+    "ProbFaceError": "errors",
+    "Recogniser": "pipeline.recogniser",
+    "Verification": "types",
+    "comparison_page": "report.comparison",
+    "cosine": "score.cosine",
+    "cosine_matrix": "score.cosine",
+    "degrade": "face.degrade",
+    "detect": "pipeline.detect",
+    "embed": "pipeline.embed",
+    "fast_mls": "score.fast_mls",
+    "fast_mls_matrix": "score.fast_mls",
+    "list_models": "models.registry",
+    "mls": "score.mls",
+    "mls_matrix": "score.mls",
+    "quality": "score.quality",
+    "read_embeddings": "pipeline.embedding_file",
+    "show_model": "models.registry",
+    "threshold_at_fmr": "score.calibration",
+    "train_head": "train.head",
+    "verify": "pipeline.verify",
+}
+
+__all__ = [
+    "EmbeddedFace",
+    "Embeddings",
+    "Face",
+    "InputSpec",
+    "ModelContract",
+    "ProbFaceError",
+    "Recogniser",
+    "Verification",
+    "comparison_page",
+    "cosine",
+    "cosine_matrix",
+    "degrade",
+    "detect",
+    "embed",
+    "fast_mls",
+    "fast_mls_matrix",
+    "list_models",
+    "mls",
+    "mls_matrix",
+    "quality",
+    "read_embeddings",
+    "show_model",
+    "threshold_at_fmr",
+    "train_head",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'probface' has no attribute {name!r}; see probface.__all__")
+    value = getattr(import_module(f"probface.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

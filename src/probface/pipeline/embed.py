@@ -1,0 +1,167 @@
+"""Many images to one file of embeddings: every core busy, memory flat, resumable, nothing lost or half-written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from probface.errors import DataError, ImageError, InvalidValue, ProbFaceError
+from probface.face.detect import FacePolicy
+from probface.pipeline.embedding_file import EmbeddingRows, FailedImage, PartsFolder
+from probface.pipeline.parallel import available_cores, batches, ordered_map
+from probface.pipeline.recogniser import DEFAULT_MODEL, MAX_PIXELS, AlignedFace, Recogniser
+from probface.readers.item import Item
+from probface.readers.open import open_items
+
+PART_IMAGES = 1024
+"""Images to a part: what a resumed run may have to do again, and what is held in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedResult:
+    """What :func:`embed` did.
+
+    Attributes:
+        out: the file written.
+        faces: rows in it.
+        failed: images that could not be read or had no face, also listed in ``errors``.
+        errors: the JSON lines file that names them; None where there are none.
+        resumed: images that an earlier run had done already.
+    """
+
+    out: Path
+    faces: int
+    failed: int
+    errors: Path | None
+    resumed: int
+
+
+def embed(
+    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    *,
+    model: str | os.PathLike[str] = DEFAULT_MODEL,
+    aligned: bool = False,
+    policy: FacePolicy = "largest",
+    batch: int = 32,
+    strict: bool = False,
+    resume: bool = False,
+    provider: str = "cpu",
+    max_pixels: int = MAX_PIXELS,
+    workers: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> EmbedResult:
+    """Embed images into one ``.npz`` or ``.parquet`` file: ``path``, ``mu``, ``sigma_sq``, ``quality``, one row a face.
+
+    Args:
+        paths: images, folders, globs, verification .bin, .rec or tar shards; one or several.
+        out: ``.npz`` or ``.parquet``; written when all is done. Until then finished parts wait in ``OUT.parts``.
+        model: a name, an .onnx file with a contract, or a training output folder.
+        aligned: the images are aligned faces already.
+        policy: which faces of an image; with ``all`` an image may have several rows.
+        batch: faces to a pass through the network.
+        strict: end with an error at the first image that fails, instead of listing it in ``OUT.errors.jsonl``.
+        resume: go on from the parts of an interrupted run of the same model, inputs and options.
+        provider: where the network runs.
+        max_pixels: limit on an image's size.
+        workers: threads; 0 for all cores.
+        progress: called with the number of images done since its last call.
+
+    Raises:
+        DataError: an input that is not there, no face in any image, or parts of another run.
+        ImageError: with ``strict``, the first image that failed.
+        StorageError: the output cannot be written.
+    """
+    if batch < 1 or workers < 0:
+        raise InvalidValue(f"batch {batch}, workers {workers}: must be 1 or more, and 0 or more")
+    sources = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    recogniser = Recogniser(model, provider=provider, threads=1, aligned=aligned, policy=policy, max_pixels=max_pixels)
+    settings = {
+        "inputs": [os.fspath(path) for path in sources],
+        "aligned": aligned,
+        "policy": policy,
+        "max_pixels": max_pixels,
+        "part_images": PART_IMAGES,
+    }
+    parts = PartsFolder.open(Path(out), recogniser.contract, settings, resume=resume)
+    embedder = _BatchEmbedder(recogniser, batch, workers or available_cores(), strict)
+    resumed = 0
+    items = chain.from_iterable(open_items(path) for path in sources)
+    for index, images in enumerate(batches(items, PART_IMAGES)):
+        if parts.has(index):
+            resumed += len(images)
+        else:
+            rows, failed = embedder(images, progress)
+            parts.write(index, rows, failed)
+            continue
+        if progress is not None:
+            progress(len(images))
+    return _finish(parts, resumed)
+
+
+def _finish(parts: PartsFolder, resumed: int) -> EmbedResult:
+    totals = parts.totals()
+    if totals.faces == 0:
+        first = f"; the first failed so: {totals.first_error}" if totals.first_error else ""
+        raise DataError(f"no face in {totals.failed} images: nothing to write to {parts.out}{first}")
+    errors = parts.assemble()
+    return EmbedResult(parts.out, totals.faces, totals.failed, errors, resumed)
+
+
+class _BatchEmbedder:
+    """Embeds one part: finding faces and running the network share one pool, so that no core waits."""
+
+    def __init__(self, recogniser: Recogniser, batch: int, workers: int, strict: bool) -> None:
+        self._recogniser, self._batch, self._workers, self._strict = recogniser, batch, workers, strict
+
+    def __call__(
+        self, images: list[Item], progress: Callable[[int], None] | None
+    ) -> tuple[EmbeddingRows, list[FailedImage]]:
+        failed: list[FailedImage] = []
+        with ThreadPoolExecutor(self._workers, thread_name_prefix="probface") as pool:
+            found = ordered_map(pool, self._find, images, ahead=2 * self._batch + 2 * self._workers)
+            faces = self._good(found, failed, progress)
+            encode = partial(_encode, self._recogniser)
+            rows = list(ordered_map(pool, encode, batches(faces, self._batch), ahead=self._workers + 1))
+        contract = self._recogniser.contract
+        return EmbeddingRows.concatenate(rows, contract.dim, contract.sigma_sq_width), failed
+
+    def _find(self, item: Item) -> tuple[AlignedFace, ...] | FailedImage:
+        try:
+            return self._recogniser.find(item.source, item.name)
+        except (ImageError, InvalidValue) as error:
+            if self._strict:
+                raise
+            return FailedImage(item.name, type(error).__name__, str(error))
+
+    @staticmethod
+    def _good(
+        found: Iterable[tuple[AlignedFace, ...] | FailedImage],
+        failed: list[FailedImage],
+        progress: Callable[[int], None] | None,
+    ) -> Iterator[AlignedFace]:
+        for result in found:
+            if progress is not None:
+                progress(1)
+            if isinstance(result, FailedImage):
+                failed.append(result)
+            else:
+                yield from result
+
+
+def _encode(recogniser: Recogniser, faces: list[AlignedFace]) -> EmbeddingRows:
+    try:
+        embeddings = recogniser.encoder.encode(np.stack([face.crop for face in faces]), batch_size=len(faces))
+    except InvalidValue as error:
+        names = ", ".join(face.source for face in faces[:3])
+        raise ProbFaceError(f"batch of {len(faces)} faces ({names} ...): {error}") from error
+    return EmbeddingRows(
+        tuple(face.source for face in faces), embeddings.mu, embeddings.sigma_sq, recogniser.grade(embeddings)
+    )

@@ -1,0 +1,250 @@
+"""The file that ``probface embed`` writes, and the finished parts that wait beside it until all is done.
+
+``OUT.parts/`` holds ``manifest.json`` (model and settings) and one ``part-000000.npz`` for each run of images, each
+written under a temporary name and moved into place. A killed run leaves whole parts only; ``--resume`` goes on from
+them. The final file is put together part by part, so memory stays flat, and moved into place last.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probface.contract import ModelContract
+from probface.errors import DataError, InvalidValue, MissingExtra
+from probface.storage import replacing, storage_errors, write_bytes
+from probface.types import Embeddings, FloatArray
+
+SUFFIXES = (".npz", ".parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class FailedImage:
+    """An image without a row: its name, the kind of error, and the error's one line."""
+
+    path: str
+    kind: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EmbeddingRows:
+    """N faces as the file keeps them.
+
+    Attributes:
+        path: name of the image of each row.
+        mu, sigma_sq: as in :class:`probface.types.Embeddings`.
+        quality: (N,) int64 in 0..100.
+    """
+
+    path: tuple[str, ...]
+    mu: FloatArray
+    sigma_sq: FloatArray
+    quality: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.path)
+
+    @classmethod
+    def concatenate(cls, rows: Sequence[EmbeddingRows], dim: int, width: int) -> EmbeddingRows:
+        """Stack rows; none at all give an empty table of the given widths."""
+        mu = [np.empty((0, dim), np.float32), *(part.mu for part in rows)]
+        sigma_sq = [np.empty((0, width), np.float32), *(part.sigma_sq for part in rows)]
+        grades = [np.empty(0, np.int64), *(part.quality for part in rows)]
+        return cls(
+            tuple(name for part in rows for name in part.path),
+            np.concatenate(mu),
+            np.concatenate(sigma_sq),
+            np.concatenate(grades),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EmbeddingFile:
+    """What was read from a finished file."""
+
+    rows: EmbeddingRows
+    contract: ModelContract
+
+    @property
+    def embeddings(self) -> Embeddings:
+        """The Gaussians alone, checked."""
+        return Embeddings(self.rows.mu, self.rows.sigma_sq)
+
+
+def read_embeddings(path: str | os.PathLike[str]) -> EmbeddingFile:
+    """Read an ``.npz`` that :func:`probface.embed` wrote (no pickle is ever loaded).
+
+    Raises:
+        DataError: not such a file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            rows = EmbeddingRows(
+                tuple(arrays["path"].tolist()), arrays["mu"], arrays["sigma_sq"], arrays["quality"].astype(np.int64)
+            )
+            return EmbeddingFile(rows, ModelContract.from_json(str(arrays["contract"])))
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"embeddings {os.fspath(path)}: not readable ({error}); write it with probface embed"
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Counts over all parts."""
+
+    faces: int
+    failed: int
+    longest_path: int
+    first_error: str | None
+
+
+class PartsFolder:
+    """Finished parts of one run."""
+
+    def __init__(self, out: Path, contract: ModelContract) -> None:
+        self.out, self._contract = out, contract
+        self._folder = out.with_name(out.name + ".parts")
+
+    @classmethod
+    def open(cls, out: Path, contract: ModelContract, settings: dict[str, Any], *, resume: bool) -> PartsFolder:
+        """Begin, or go on with, the parts of a run.
+
+        Raises:
+            InvalidValue: an output of another kind than .npz or .parquet.
+            DataError: parts are there and ``resume`` was not asked for, or they are of another run.
+            StorageError: the folder cannot be written.
+        """
+        if out.suffix not in SUFFIXES:
+            raise InvalidValue(f"output {out}: must end in .npz or .parquet")
+        if out.suffix == ".parquet":
+            _pyarrow()
+        parts = cls(out, contract)
+        manifest = json.dumps({"contract": json.loads(contract.to_json()), **settings}, sort_keys=True)
+        path = parts._folder / "manifest.json"
+        with storage_errors(parts._folder):
+            if path.exists():
+                if not resume:
+                    raise DataError(
+                        f"{parts._folder}: parts of an interrupted run; go on with --resume, or delete the folder"
+                    )
+                if path.read_text(encoding="utf-8") != manifest:
+                    raise DataError(
+                        f"{parts._folder}: parts of a run with another model, inputs or options; "
+                        "repeat that run, or delete the folder"
+                    )
+            else:
+                parts._folder.mkdir(parents=True, exist_ok=True)
+                write_bytes(path, manifest.encode())
+        return parts
+
+    def has(self, index: int) -> bool:
+        """Whether a part is finished."""
+        return self._path(index).exists()
+
+    def write(self, index: int, rows: EmbeddingRows, failed: list[FailedImage]) -> None:
+        """Write one part, whole or not at all."""
+        errors = json.dumps([asdict(entry) for entry in failed])
+        with replacing(self._path(index)) as temporary, temporary.open("wb") as file:
+            names = np.array(rows.path, dtype=np.str_)
+            np.savez(file, path=names, mu=rows.mu, sigma_sq=rows.sigma_sq, quality=rows.quality, errors=errors)
+
+    def totals(self) -> Totals:
+        """Count what the parts hold."""
+        faces = failed = 0
+        longest, first = 1, None
+        for rows, errors in self._parts():
+            faces, failed = faces + len(rows), failed + len(errors)
+            longest = max([longest, *map(len, rows.path)])
+            first = first or (errors[0].error if errors else None)
+        return Totals(faces, failed, longest, first)
+
+    def assemble(self) -> Path | None:
+        """Put the final file together, list the failures beside it, and remove the parts.
+
+        Returns:
+            The list of failures, or None where there are none.
+        """
+        with replacing(self.out) as temporary:
+            (self._write_npz if self.out.suffix == ".npz" else self._write_parquet)(temporary)
+            errors = self._write_errors()
+        with storage_errors(self._folder):
+            shutil.rmtree(self._folder)
+        return errors
+
+    def _write_errors(self) -> Path | None:
+        path = self.out.with_name(self.out.stem + ".errors.jsonl")
+        lines = [json.dumps(asdict(entry)) + "\n" for _, errors in self._parts() for entry in errors]
+        if not lines:
+            path.unlink(missing_ok=True)
+            return None
+        write_bytes(path, "".join(lines).encode())
+        return path
+
+    def _write_npz(self, target: Path) -> None:
+        totals = self.totals()
+        width, dim = self._contract.sigma_sq_width, self._contract.dim
+        columns: dict[str, tuple[tuple[int, ...], Any]] = {
+            "path": ((totals.faces,), np.dtype(f"<U{totals.longest_path}")),
+            "mu": ((totals.faces, dim), np.dtype("<f4")),
+            "sigma_sq": ((totals.faces, width), np.dtype("<f4")),
+            "quality": ((totals.faces,), np.dtype("<i8")),
+        }
+        with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+            for name, (shape, dtype) in columns.items():
+                with archive.open(name + ".npy", "w", force_zip64=True) as file:
+                    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+                    np.lib.format.write_array_header_1_0(file, header)
+                    for rows, _ in self._parts():
+                        file.write(np.ascontiguousarray(np.asarray(getattr(rows, name)).astype(dtype)).tobytes())
+            with archive.open("contract.npy", "w") as file:
+                np.lib.format.write_array(file, np.array(self._contract.to_json()), allow_pickle=False)
+
+    def _write_parquet(self, target: Path) -> None:
+        pyarrow, parquet = _pyarrow()
+        dim, width = self._contract.dim, self._contract.sigma_sq_width
+        schema = pyarrow.schema(
+            [
+                ("path", pyarrow.string()),
+                ("mu", pyarrow.list_(pyarrow.float32(), dim)),
+                ("sigma_sq", pyarrow.list_(pyarrow.float32(), width)),
+                ("quality", pyarrow.int64()),
+            ],
+            metadata={"probface": self._contract.to_json()},
+        )
+        with parquet.ParquetWriter(target, schema) as writer:
+            for rows, _ in self._parts():
+                mu = pyarrow.FixedSizeListArray.from_arrays(rows.mu.ravel(), dim)
+                sigma_sq = pyarrow.FixedSizeListArray.from_arrays(rows.sigma_sq.ravel(), width)
+                columns = [pyarrow.array(rows.path, pyarrow.string()), mu, sigma_sq, pyarrow.array(rows.quality)]
+                writer.write_table(pyarrow.Table.from_arrays(columns, schema=schema))
+
+    def _parts(self) -> Iterator[tuple[EmbeddingRows, list[FailedImage]]]:
+        for path in sorted(self._folder.glob("part-*.npz")):
+            with np.load(path, allow_pickle=False) as arrays:
+                rows = EmbeddingRows(
+                    tuple(arrays["path"].tolist()), arrays["mu"], arrays["sigma_sq"], arrays["quality"]
+                )
+                yield rows, [FailedImage(**entry) for entry in json.loads(str(arrays["errors"]))]
+
+    def _path(self, index: int) -> Path:
+        return self._folder / f"part-{index:06d}.npz"
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise MissingExtra("output .parquet needs pyarrow; pip install 'probface[parquet]', or write .npz") from error
+    return pa, pq
