@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probface.errors import DataError
+from probface.errors import DataError, UnreadableImage
 from probface.readers.recordio import MAGIC, Property, read_property, read_recordio
 
 WORD = struct.pack("<I", MAGIC)
@@ -91,7 +91,7 @@ def test_a_corrupted_record_is_named_and_the_rest_is_read(tmp_path: Path, index:
     assert len(items) == 4
     for key, item in enumerate(items):
         if key == damaged:
-            with pytest.raises(DataError, match=rf"record {key} at byte {offsets[key]}: no record begins there"):
+            with pytest.raises(UnreadableImage, match=rf"record {key} at byte {offsets[key]}: no record begins there"):
                 _ = item.source
         else:
             assert item.source == images[key]
@@ -104,7 +104,7 @@ def test_a_truncated_file(tmp_path: Path, index: bool) -> None:
     path.write_bytes(path.read_bytes()[:-9])
     items = list(read_recordio(path))
     assert [item.source for item in items[:2]] == [b"image" * 5] * 2
-    with pytest.raises(DataError, match=rf"byte {offsets[2]}: the file ends inside a record"):
+    with pytest.raises(UnreadableImage, match=rf"byte {offsets[2]}: the file ends inside a record"):
         _ = items[2].source
 
 
@@ -112,9 +112,9 @@ def test_labels_that_do_not_fit(tmp_path: Path) -> None:
     contents = [struct.pack("<IfQQ", 99, 0, 0, 0) + b"image", b"short", _content(2, 1.0, b"good")]
     offsets = _write(tmp_path, contents, False)
     items = list(read_recordio(tmp_path / "train.rec"))
-    with pytest.raises(DataError, match=rf"byte {offsets[0]}: 99 labels do not fit"):
+    with pytest.raises(UnreadableImage, match=rf"byte {offsets[0]}: 99 labels do not fit"):
         _ = items[0].source
-    with pytest.raises(DataError, match=rf"byte {offsets[1]}: 5 bytes are too few"):
+    with pytest.raises(UnreadableImage, match=rf"byte {offsets[1]}: 5 bytes are too few"):
         _ = items[1].source
     assert items[2].source == b"good"
 
@@ -123,10 +123,10 @@ def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path) -> None:
     _write(tmp_path, [_content(0, 1.0, b"image")], False)
     (item,) = read_recordio(tmp_path / "train.rec")
     (tmp_path / "train.rec").write_bytes(b"")
-    with pytest.raises(DataError, match="ends before byte 37; get a complete copy"):
+    with pytest.raises(UnreadableImage, match="ends before byte 37; get a complete copy"):
         _ = item.source
     (tmp_path / "train.rec").unlink()
-    with pytest.raises(DataError, match="No such file"):
+    with pytest.raises(UnreadableImage, match="No such file"):
         _ = item.source
 
 

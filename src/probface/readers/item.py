@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from probface.errors import DataError
+from probface.errors import UnreadableImage
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,16 +21,18 @@ class Span:
         """The bytes.
 
         Raises:
-            DataError: the file is gone, or ends before the span does.
+            UnreadableImage: the file is gone, or ends before the span does.
         """
         try:
             with self.path.open("rb") as file:
                 file.seek(self.offset)
                 data = file.read(self.size)
         except OSError as error:
-            raise DataError(f"{self.path}: {error.strerror}; the file must stay while its images are read") from error
+            raise UnreadableImage(f"{self.path}: {error.strerror}; it must stay while its images are read") from error
         if len(data) != self.size:
-            raise DataError(f"{self.path}: ends before byte {self.offset + self.size}; get a complete copy of the file")
+            raise UnreadableImage(
+                f"{self.path}: ends before byte {self.offset + self.size}; get a complete copy of the file"
+            )
         return data
 
 
@@ -63,8 +65,8 @@ class Item:
         """What :func:`probface.face.image.read_image` takes: a path, or the encoded bytes (read now, not kept).
 
         Raises:
-            DataError: the container is corrupted at this entry, or was cut short.
+            UnreadableImage: the container is corrupted at this entry, or was cut short.
         """
         if isinstance(self.origin, Broken):
-            raise DataError(self.origin.reason)
+            raise UnreadableImage(self.origin.reason)
         return self.origin.read() if isinstance(self.origin, Span) else self.origin

@@ -65,7 +65,7 @@ def read_recordio(path: Path) -> Iterator[Item]:
     """The images of a ``.rec`` file: in the order of the keys where its ``.idx`` is beside it, else as they stand.
 
     An item's name is the file's path, a slash and the record's key (without ``.idx``: its number); its label is the
-    first label. A corrupted record becomes an item whose ``source`` raises DataError with the byte offset; the
+    first label. A corrupted record becomes an item whose ``source`` raises UnreadableImage with the byte offset; the
     records after it are usable. The bytes of an image are read when it is asked for.
 
     Raises:
