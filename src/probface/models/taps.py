@@ -41,6 +41,7 @@ _GATES = frozenset(("Sigmoid", "HardSigmoid", "Tanh", "Erf", "Clip", "Softplus")
 _GATE_STEPS = frozenset(("Add", "Mul", "Div", "Sub", *_GATES))
 """What may lie between ``x`` and its gate in ``x * gate(x)``: arithmetic with constants, and the gate itself."""
 
+FEATURES = "features"
 GAP, FLATTEN, EMBEDDING = "gap", "flatten", "embedding"
 
 
@@ -77,29 +78,37 @@ class Taps:
         return self.flatten_width + sum(self.channels) + self.dim
 
     @property
-    def features(self) -> tuple[str, ...]:
+    def spelling(self) -> tuple[str, ...]:
         """The taps as a model contract writes them."""
         flattened = (f"{FLATTEN}:{self.flatten}",) if self.flatten else ()
         return (*flattened, *(f"{GAP}:{name}" for name in self.names), f"{EMBEDDING}:{self.embedding}")
 
 
 def find_taps(
-    model: ModelProto, face: FaceGraph, *, names: Sequence[str] | None = None, flatten_last: bool = False
+    model: ModelProto,
+    face: FaceGraph,
+    *,
+    names: Sequence[str] = (),
+    fusion: bool = True,
+    flatten_last: bool = False,
 ) -> Taps:
     """Choose the points to fuse.
 
     Args:
         model: the backbone.
         face: its ends, from :func:`probface.models.graph.inspect_face_graph`.
-        names: tensors to pool instead of those found; an empty sequence leaves the embedding alone.
+        names: tensors to pool instead of those found; found if empty.
+        fusion: False leaves the embedding alone, as an ablation; then the other two do not count.
         flatten_last: also flatten the last of the pooled tensors.
 
     Raises:
         NotAFaceModel: no activation is found, or a named tensor is missing or not (N, C, H, W).
     """
+    if not fusion:
+        return Taps((), (), face.embedding, face.dim)
     shapes = infer_shapes(model)
-    chosen = tuple(_last_activations(model, face, shapes) if names is None else names)
-    if not chosen and (names is None or flatten_last):
+    chosen = tuple(names) or tuple(_last_activations(model, face, shapes))
+    if not chosen:
         raise NotAFaceModel("model: no activation of shape (N, C, H, W) is found; name the tensors to fuse")
     channels = tuple(_image_shape(shapes, name)[1] for name in chosen)
     if not flatten_last:
@@ -113,7 +122,7 @@ def read_taps(model: ModelProto, features: Sequence[str]) -> Taps:
 
     Args:
         model: the backbone.
-        features: as :attr:`Taps.features` writes them.
+        features: as :attr:`Taps.spelling` writes them.
 
     Raises:
         InvalidValue: written otherwise.
@@ -130,7 +139,7 @@ def read_taps(model: ModelProto, features: Sequence[str]) -> Taps:
     _, depth, height, width = _image_shape(shapes, flatten) if flatten else (0, 0, 0, 0)
     channels = tuple(_image_shape(shapes, name)[1] for name in pooled)
     taps = Taps(tuple(pooled), channels, embedding, shape[1], flatten, depth * height * width)
-    if taps.features != tuple(features):
+    if taps.spelling != tuple(features):
         raise InvalidValue(
             f"features {tuple(features)}: must be at most one {FLATTEN}:NAME, then {GAP}:NAME for each pooled tensor, "
             f"then {EMBEDDING}:NAME"
@@ -139,11 +148,10 @@ def read_taps(model: ModelProto, features: Sequence[str]) -> Taps:
 
 
 def with_features(model: ModelProto, taps: Taps) -> ModelProto:
-    """A copy with two outputs: ``embedding`` (N, D), raw, and ``features`` (N, F), the fused vector; both float32."""
+    """A copy with one output: ``features`` (N, F) float32, the fused vector; its last D columns are the embedding."""
     tapped = ModelProto()
     tapped.CopyFrom(model)
-    features = add_features(tapped, taps)
-    set_outputs(tapped, {"embedding": (taps.embedding, taps.dim), "features": (features, taps.width)})
+    set_outputs(tapped, {FEATURES: (add_features(tapped, taps), taps.width)})
     return tapped
 
 

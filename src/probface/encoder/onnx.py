@@ -1,0 +1,76 @@
+"""Aligned faces to Gaussians: ``mu`` and ``sigma_sq`` from one ONNX file."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from probface.contract import ModelContract
+from probface.encoder.session import DEFAULT_BATCH, Network
+from probface.errors import ModelError
+from probface.models.graft import MU, SIGMA_SQ
+from probface.models.registry import ResolvedModel, resolve_model
+from probface.types import UNIT_TOLERANCE, Embeddings, FloatArray, Image
+
+
+class Encoder:
+    """A model with an uncertainty head, loaded. Safe to share between threads.
+
+    Args:
+        model: what :func:`probface.models.registry.resolve_model` gives, or takes.
+        provider: where it runs: cpu, cuda, tensorrt, coreml, directml or openvino; an absent one is an error.
+        threads: on the processor; 0 for all cores.
+
+    Raises:
+        ModelNotFound, ModelError: the model is not there, or cannot be used.
+        ProviderUnavailable: the provider is not there.
+    """
+
+    def __init__(
+        self, model: ResolvedModel | str | os.PathLike[str], *, provider: str = "cpu", threads: int = 0
+    ) -> None:
+        resolved = model if isinstance(model, ResolvedModel) else resolve_model(model)
+        self._contract = resolved.contract
+        self._network = Network(
+            resolved.onnx, resolved.contract.input, (MU, SIGMA_SQ), provider=provider, threads=threads
+        )
+
+    @property
+    def contract(self) -> ModelContract:
+        """The model contract."""
+        return self._contract
+
+    def encode(self, crops: Image, batch_size: int = DEFAULT_BATCH) -> Embeddings:
+        """Embed aligned faces.
+
+        Args:
+            crops: RGB uint8 (N, height, width, 3), of the contract's size and template; N may be 0.
+            batch_size: how many go through the network at once, 1 or more.
+
+        Returns:
+            N rows: ``mu`` (N, D) of unit length, ``sigma_sq`` (N, 1) or (N, D), positive.
+
+        Raises:
+            InvalidValue: crops of another shape or type.
+            ModelError: the network fails, or gives a zero or non-finite embedding or variance for some row.
+        """
+        mu, sigma_sq = self._network.run(crops, batch_size)
+        widths = (self._contract.dim, self._contract.sigma_sq_width)
+        if (mu.shape[1], sigma_sq.shape[1]) != widths:
+            raise ModelError(
+                f"model {self._contract.name!r}: gives mu and sigma_sq of widths {mu.shape[1]} and "
+                f"{sigma_sq.shape[1]}, its contract says {widths[0]} and {widths[1]}; export it again"
+            )
+        self._refuse_bad_rows(mu, sigma_sq)
+        return Embeddings(mu, sigma_sq)
+
+    def _refuse_bad_rows(self, mu: FloatArray, sigma_sq: FloatArray) -> None:
+        unit = np.abs(np.linalg.norm(mu, axis=1) - 1) <= UNIT_TOLERANCE
+        bad = np.flatnonzero(~(unit & (np.isfinite(sigma_sq) & (sigma_sq > 0)).all(axis=1)))
+        if len(bad):
+            what = "variance that is not positive and finite" if unit[bad[0]] else "zero or non-finite embedding"
+            raise ModelError(
+                f"crop {bad[0]} of {len(mu)}: model {self._contract.name!r} gives a {what}; leave the image out, or "
+                "get the model file again if many images fail"
+            )
