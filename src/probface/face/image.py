@@ -1,0 +1,167 @@
+"""From whatever holds an image to RGB uint8: the only place where bytes become pixels.
+
+Every format, colour mode and orientation that a photo may come in ends as one array; everything that is no photo ends
+as one clear error. The size is read from the header and checked before a pixel is decoded.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from pathlib import Path
+from typing import BinaryIO, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+from PIL import ImageOps, UnidentifiedImageError
+
+from probface.errors import ImageTooLarge, InvalidValue, UnreadableImage
+from probface.types import Image
+
+ImageSource: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | NDArray[np.generic]
+"""A path, encoded bytes, a binary file object read from where it stands, or an array (RGB or grey, uint8)."""
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+MAX_PIXELS = 40_000_000
+"""Default limit on an image's size, against decompression bombs."""
+
+
+def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> Image:
+    """Decode one image.
+
+    EXIF orientation is applied; transparency is laid over white; grey, palette, CMYK and 16-bit images become 8-bit
+    RGB; of an animation the first frame is taken.
+
+    Args:
+        source: see :data:`ImageSource`.
+        max_pixels: refuse images with more.
+
+    Returns:
+        RGB uint8, (height, width, 3), contiguous.
+
+    Raises:
+        UnreadableImage: missing, a folder, empty, truncated, of no known format.
+        ImageTooLarge: more pixels than ``max_pixels``.
+        InvalidValue: an array of the wrong shape or dtype.
+    """
+    if isinstance(source, np.ndarray):
+        return _from_array(source, max_pixels)
+    name = source_name(source)
+    content = _content(source, name)
+    if not content:
+        raise UnreadableImage(f"image {name}: empty (0 bytes); give a whole image file")
+    # Pillow warns of, and refuses, what exceeds a limit of its own, which is a global. Ours is checked first, so what
+    # Pillow says about size is silenced for this one call, and its refusal (twice its limit) avoided by decoding last.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _decode(content, name, max_pixels)
+
+
+def source_name(source: ImageSource) -> str:
+    """What to call a source in messages: its path, ``<bytes>``, ``<file>`` or ``<array>``."""
+    if isinstance(source, np.ndarray):
+        return "<array>"
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source)
+    return "<bytes>" if isinstance(source, bytes) else "<file>"
+
+
+def encode_png(image: Image) -> bytes:
+    """An RGB uint8 image as PNG."""
+    buffer = io.BytesIO()
+    Pillow.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _content(source: str | os.PathLike[str] | bytes | BinaryIO, name: str) -> bytes:
+    if isinstance(source, bytes):
+        return source
+    if not isinstance(source, str | os.PathLike):
+        return source.read()
+    path = Path(source)
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise UnreadableImage(f"image {name}: no such file; check the path") from error
+    except IsADirectoryError as error:
+        raise UnreadableImage(f"image {name}: a folder; name an image in it") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UnreadableImage(f"image {name}: cannot be opened ({reason}); mend its permissions or path") from error
+
+
+def _decode(content: bytes, name: str, max_pixels: int) -> Image:
+    header = _Header.open(content, name)
+    if header.pixels > max_pixels:
+        raise ImageTooLarge(
+            f"image {name}: {header.width} x {header.height} = {header.pixels} pixels, over the limit of {max_pixels}; "
+            "shrink it, or raise max_pixels"
+        )
+    try:
+        picture = header.picture
+        picture.load()
+        picture = ImageOps.exif_transpose(picture)
+        return np.ascontiguousarray(_to_rgb(picture), np.uint8)
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError) as error:
+        raise UnreadableImage(f"image {name}: damaged or cut off ({error}); get a whole copy") from error
+
+
+class _Header:
+    """An image that was identified, and not yet decoded."""
+
+    def __init__(self, picture: Pillow.Image) -> None:
+        self.picture = picture
+        self.width, self.height = picture.size
+        self.pixels = self.width * self.height
+
+    @classmethod
+    def open(cls, content: bytes, name: str) -> _Header:
+        try:
+            return cls(Pillow.open(io.BytesIO(content), formats=FORMATS))
+        except UnidentifiedImageError as error:
+            known = ", ".join(FORMATS)
+            raise UnreadableImage(f"image {name}: not an image of a known format ({known}); convert it") from error
+        except Pillow.DecompressionBombError as error:
+            raise ImageTooLarge(f"image {name}: {error}; shrink it") from error
+        except (OSError, SyntaxError, ValueError, EOFError) as error:
+            raise UnreadableImage(f"image {name}: damaged or cut off ({error}); get a whole copy") from error
+
+
+def _to_rgb(picture: Pillow.Image) -> Image:
+    """Any mode of Pillow's to 8-bit RGB."""
+    if picture.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I", "F"):
+        return _grey16(np.asarray(picture))
+    if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
+        layer = picture.convert("RGBA")
+        ground = Pillow.new("RGBA", layer.size, "white")
+        ground.alpha_composite(layer)
+        picture = ground
+    return np.asarray(picture.convert("RGB"))
+
+
+def _grey16(values: NDArray[np.generic]) -> Image:
+    """Grey of 16 bits, whatever integer holds it: the upper 8 bits, three times."""
+    upper = np.clip(np.asarray(values, np.int64) >> 8, 0, 255).astype(np.uint8)
+    return np.repeat(upper[:, :, None], 3, axis=2)
+
+
+def _from_array(array: NDArray[np.generic], max_pixels: int) -> Image:
+    if array.dtype != np.uint8:
+        hint = " with NaN" if array.dtype.kind == "f" and np.isnan(array.astype(np.float64)).any() else ""
+        raise InvalidValue(
+            f"image array of dtype {array.dtype}{hint}: must be uint8, 0..255; scale and convert it first"
+        )
+    if array.ndim == 2:
+        array = np.repeat(array[:, :, None], 3, axis=2)
+    if array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
+        raise InvalidValue(
+            f"image array of shape {array.shape}: must be (height, width, 3) RGB or (height, width) grey"
+        )
+    if array.shape[0] * array.shape[1] > max_pixels:
+        raise ImageTooLarge(
+            f"image array of {array.shape[1]} x {array.shape[0]} pixels: over the limit of {max_pixels}; "
+            "shrink it, or raise max_pixels"
+        )
+    return np.ascontiguousarray(array, np.uint8)
