@@ -78,8 +78,8 @@ def _thresholds(impostor: FloatArray, metric: Metric, data: str) -> list[Thresho
 
 
 def _histogram(scores: FloatArray, genuine: NDArray[np.bool_], metric: Metric, data: str) -> ScoreHistogram:
-    low, high = np.quantile(scores[~genuine], 1e-3), np.max(scores)
-    edges = np.linspace(min(low, float(np.min(scores[genuine], initial=low))), high, HISTOGRAM_BINS + 1)
+    low = min(float(np.quantile(scores[~genuine], 1e-3)), float(np.min(scores[genuine], initial=np.inf)))
+    edges = np.linspace(low, float(np.max(scores)), HISTOGRAM_BINS + 1)
     clipped = np.clip(scores, edges[0], edges[-1])
 
     def shares(values: FloatArray) -> tuple[float, ...]:

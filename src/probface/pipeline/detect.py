@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from probface.face.detect import FacePolicy, choose_faces
-from probface.face.image import ImageSource, read_image
-from probface.pipeline.recogniser import MAX_PIXELS, open_detector
+from probface.face.image import MAX_PIXELS, ImageSource, read_image
+from probface.pipeline.recogniser import open_detector
 from probface.types import Face
 
 

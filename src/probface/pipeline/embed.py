@@ -14,9 +14,10 @@ import numpy as np
 
 from probface.errors import DataError, ImageError, InvalidValue, ProbFaceError
 from probface.face.detect import FacePolicy
+from probface.face.image import MAX_PIXELS
 from probface.pipeline.embedding_file import EmbeddingRows, FailedImage, PartsFolder
 from probface.pipeline.parallel import available_cores, batches, ordered_map
-from probface.pipeline.recogniser import DEFAULT_MODEL, MAX_PIXELS, AlignedFace, Recogniser
+from probface.pipeline.recogniser import DEFAULT_MODEL, AlignedFace, Recogniser
 from probface.readers.item import Item
 from probface.readers.open import open_items
 
@@ -93,7 +94,7 @@ def embed(
     parts = PartsFolder.open(Path(out), recogniser.contract, settings, resume=resume)
     embedder = _BatchEmbedder(recogniser, batch, workers or available_cores(), strict)
     resumed = 0
-    items = chain.from_iterable(open_items(path) for path in sources)
+    items = chain.from_iterable(open_items(os.fspath(path)) for path in sources)
     for index, images in enumerate(batches(items, PART_IMAGES)):
         if parts.has(index):
             resumed += len(images)

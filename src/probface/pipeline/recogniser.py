@@ -12,13 +12,10 @@ from probface.encoder.onnx import Encoder
 from probface.errors import InvalidValue, NoFace
 from probface.face.align import align
 from probface.face.detect import MIN_FACE_PIXELS, Detector, FacePolicy, choose_faces
-from probface.face.image import ImageSource, read_image, source_name
+from probface.face.image import MAX_PIXELS, ImageSource, read_image, source_name
 from probface.models.registry import find_weights, resolve_model, show_model
 from probface.score.quality import quality
 from probface.types import EmbeddedFace, Embeddings, Face, Image
-
-MAX_PIXELS = 40_000_000
-"""Default limit on an image's size, against decompression bombs."""
 
 DEFAULT_MODEL = "sface"
 
@@ -90,7 +87,8 @@ class FaceFinder:
                     f"takes {size[0]} x {size[1]}; cut it to that size, or let the face be detected"
                 )
             return (AlignedFace(label, None, image),)
-        faces = choose_faces(self._detector.detect(image), self._policy, (image.shape[0], image.shape[1]))
+        found = self._detector.detect(image, every=self._policy != "largest")
+        faces = choose_faces(found, self._policy, (image.shape[0], image.shape[1]))
         if not faces:
             raise NoFace(f"image {label}: no face found; give a photo in which a face is to be seen")
         return tuple(

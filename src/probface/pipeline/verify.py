@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from probface.errors import InvalidValue
-from probface.face.image import ImageSource
-from probface.pipeline.recogniser import DEFAULT_MODEL, MAX_PIXELS, Recogniser
+from probface.face.image import MAX_PIXELS, ImageSource
+from probface.pipeline.recogniser import DEFAULT_MODEL, Recogniser
 from probface.score.cosine import cosine
 from probface.score.fast_mls import fast_mls
 from probface.score.mls import mls

@@ -213,4 +213,15 @@ def _log_line(step: int, steps: int, terms: Terms, speed: float) -> StepLog:
             raise TrainingError(f"step {step}: {name} is {value}; lower optimiser.lr, or look for NaN in the images")
     sigma_sq = terms.log_sigma_sq.detach().exp()
     low, middle, high = (float(q) for q in (sigma_sq.min(), sigma_sq.median(), sigma_sq.max()))
-    return StepLog(step, steps, float(terms.total.detach()), *named.values(), low, middle, high, round(speed, 1))
+    return StepLog(
+        step=step,
+        steps=steps,
+        loss=float(terms.total.detach()),
+        likelihood=named["L_S"],
+        constraint=named["L_C"],
+        identification=named["L_Id"],
+        sigma_sq_min=low,
+        sigma_sq_median=middle,
+        sigma_sq_max=high,
+        steps_per_second=round(speed, 1),
+    )
