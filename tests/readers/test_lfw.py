@@ -105,7 +105,7 @@ def test_parts_missing(root: Path) -> None:
 
 def test_no_tar(root: Path) -> None:
     (root / "lfw-deepfunneled.tar").write_bytes(b"no tar " * 200)
-    with pytest.raises(DataError, match="not a plain tar file"):
+    with pytest.raises(DataError, match="not a complete plain tar file"):
         lfw_images(root)
 
 

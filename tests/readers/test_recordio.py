@@ -71,6 +71,17 @@ def test_reads_a_plain_set(tmp_path: Path, index: bool) -> None:
     assert [(item.source, item.label) for item in items] == [(b"a", "3"), (b"bcd", "2.5")]
 
 
+def test_a_plain_set_with_vectors_of_labels(tmp_path: Path) -> None:
+    _write(tmp_path, [_content(key, [key + 0.5, 9.0], b"image") for key in range(3)], False)
+    assert [item.label for item in read_recordio(tmp_path / "train.rec")] == ["0.5", "1.5", "2.5"]
+
+
+def test_the_magic_number_within_the_header(tmp_path: Path) -> None:
+    _write(tmp_path, [struct.pack("<IfQQ", 0, 5.0, MAGIC, MAGIC) + b"image"], False)
+    (item,) = read_recordio(tmp_path / "train.rec")
+    assert (item.source, item.label) == (b"image", "5")
+
+
 @given(st.lists(st.lists(st.sampled_from([WORD, b"\0", b"abcd", WORD[:2]]), max_size=8).map(b"".join), min_size=1))
 def test_any_bytes_come_back(tmp_path_factory: pytest.TempPathFactory, images: list[bytes]) -> None:
     folder = tmp_path_factory.mktemp("rec")

@@ -45,6 +45,17 @@ def test_reads_only_what_is_asked(tmp_path: Path) -> None:
     assert len(list(items)) == 99
 
 
+def test_damage_in_the_middle_is_not_taken_for_the_end(tmp_path: Path) -> None:
+    path = _write(tmp_path / "shard.tar", {f"{i}.jpg": b"image" for i in range(4)})
+    data = bytearray(path.read_bytes())
+    data[2 * 1024 + 10] ^= 0xFF  # within the third member's header
+    path.write_bytes(data)
+    items = read_shard(path)
+    assert next(items).source == b"image"
+    with pytest.raises(DataError, match="no member begins at byte 2048"):
+        next(items)
+
+
 @pytest.mark.parametrize(("name", "data"), [("0.json", b"{"), ("0.json", b"[1]"), ("0.cls", b"\xff")])
 def test_bad_label(tmp_path: Path, name: str, data: bytes) -> None:
     path = _write(tmp_path / "shard.tar", {"0.jpg": b"", name: data})

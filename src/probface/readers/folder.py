@@ -29,17 +29,13 @@ def read_folder(root: Path) -> Iterator[Item]:
         DataError: a folder cannot be listed.
     """
     seen: set[tuple[int, int]] = set()
-    waiting = [root]
+    waiting = [(root, True)]
     while waiting:
-        path = waiting.pop()
-        if not path.is_dir():
+        path, is_dir = waiting.pop()
+        if is_dir:
+            waiting.extend(sorted(_children(path, seen), reverse=True))
+        else:
             yield _item(path)
-            continue
-        status = path.stat()
-        if (status.st_dev, status.st_ino) in seen:
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        waiting.extend(sorted(_children(path), reverse=True))
 
 
 def read_glob(pattern: str) -> Iterator[Item]:
@@ -52,13 +48,18 @@ def read_glob(pattern: str) -> Iterator[Item]:
     return (_item(path) for path in paths if not path.is_dir())
 
 
-def _children(folder: Path) -> list[Path]:
+def _children(folder: Path, seen: set[tuple[int, int]]) -> list[tuple[Path, bool]]:
+    """The folders (True) and images (False) in a folder; none if it was seen before."""
     try:
+        status = folder.stat()
+        if (status.st_dev, status.st_ino) in seen:
+            return []
+        seen.add((status.st_dev, status.st_ino))
         with os.scandir(folder) as entries:
             return [
-                folder / entry.name
+                (folder / entry.name, is_dir)
                 for entry in entries
-                if _is_dir(entry) or (is_image_name(entry.name) and (entry.is_symlink() or entry.is_file()))
+                if (is_dir := _is_dir(entry)) or (is_image_name(entry.name) and (entry.is_symlink() or entry.is_file()))
             ]
     except OSError as error:
         raise DataError(f"folder {folder}: {error.strerror}; make it readable, or name the files") from error

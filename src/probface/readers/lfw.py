@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from probface.errors import DataError
 from probface.readers.item import Item, Span
+from probface.readers.shards import members
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,13 +127,15 @@ def _in_folder(root: Path) -> Iterator[Item]:
 def _in_tar(path: Path) -> Iterator[Item]:
     try:
         with tarfile.open(path, "r:") as tar:
-            for member in tar:
+            for member in members(tar):
                 inner = PurePosixPath(member.name)
                 if member.isfile() and inner.suffix == ".jpg":
                     span = Span(path, member.offset_data, member.size)
                     yield Item(f"{inner.parent.name}/{inner.stem}", span, inner.parent.name)
     except (OSError, tarfile.TarError) as error:
-        raise DataError(f"{path}: not a plain tar file ({error}); give LFW's tar file or folder of people") from error
+        raise DataError(
+            f"{path}: not a complete plain tar file ({error}); give LFW's tar file or folder of people"
+        ) from error
 
 
 class _Lines:

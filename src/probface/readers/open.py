@@ -37,9 +37,13 @@ def open_items(path: str | Path) -> Iterator[Item]:
         DataError: nothing there, or of no known kind; while iterating, no image in it or a broken format.
     """
     place = Path(path)
-    if place.is_dir():
+    try:
+        is_dir, exists = place.is_dir(), place.exists()
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; give a path that can be reached") from error
+    if is_dir:
         return _some(read_folder(place), f"folder {path}")
-    if not place.exists():
+    if not exists:
         if any(sign in str(path) for sign in "*?["):
             return _some(read_glob(str(path)), f"pattern {path}")
         raise DataError(f"{path}: no such file or folder; check the path")

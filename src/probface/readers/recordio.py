@@ -9,6 +9,7 @@ Record 0 of a face set has labels and no image: images are the records 1 .. labe
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ def read_recordio(path: Path) -> Iterator[Item]:
                 except _CorruptedError as error:
                     yield Item(name, Broken(f"{path}, record {key} at byte {offset}: {error}; the others are usable"))
                     continue
-                if key == 0 and record.vector:
+                if key == 0 and record.vector and record.empty:
                     last = record.labels[0] - 1
                 elif not record.empty and key <= last:
                     yield Item(name, record.image, f"{record.labels[0]:.10g}")
@@ -140,14 +141,15 @@ def _read_record(file: BinaryIO, path: Path, offset: int, size: int) -> _Record:
     parts, _ = _parts(file, offset, size)
     if len(parts) == 1:
         start, length = parts[0]
-        labels, vector, skip = _labels(file, start, length)
+        file.seek(start)
+        labels, vector, skip = _labels(file, length)
         return _Record(labels, vector, Span(path, start + skip, length - skip), length == skip)
     pieces = []
     for start, length in parts:
         file.seek(start)
         pieces.append(file.read(length))
     content = _MAGIC_BYTES.join(pieces)
-    labels, vector, skip = _labels(file, parts[0][0], parts[0][1])
+    labels, vector, skip = _labels(io.BytesIO(content), len(content))
     return _Record(labels, vector, content[skip:], len(content) == skip)
 
 
@@ -172,14 +174,13 @@ def _parts(file: BinaryIO, offset: int, size: int) -> tuple[list[tuple[int, int]
             return parts, offset
 
 
-def _labels(file: BinaryIO, start: int, length: int) -> tuple[tuple[float, ...], bool, int]:
-    """The labels, whether they are a vector, and how many bytes come before the image."""
+def _labels(content: BinaryIO, length: int) -> tuple[tuple[float, ...], bool, int]:
+    """The labels, whether they are a vector, and how many of the ``length`` bytes come before the image."""
     if length < _HEADER.size:
         raise _CorruptedError(f"{length} bytes are too few for a record of an image")
-    file.seek(start)
-    flag, label, _, _ = _HEADER.unpack(file.read(_HEADER.size))
+    flag, label, _, _ = _HEADER.unpack(content.read(_HEADER.size))
     if flag == 0:
         return (label,), False, _HEADER.size
     if _HEADER.size + 4 * flag > length:
         raise _CorruptedError(f"{flag} labels do not fit into it")
-    return struct.unpack(f"<{flag}f", file.read(4 * flag)), True, _HEADER.size + 4 * flag
+    return struct.unpack(f"<{flag}f", content.read(4 * flag)), True, _HEADER.size + 4 * flag

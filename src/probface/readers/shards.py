@@ -29,9 +29,9 @@ def read_shard(path: Path) -> Iterator[Item]:
     """
     try:
         with tarfile.open(path, "r:") as tar:
-            files = (member for member in tar if member.isfile())
-            for key, members in groupby(files, key=lambda member: _key(member.name)):
-                sample = list(members)
+            files = (member for member in members(tar) if member.isfile())
+            for key, group in groupby(files, key=lambda member: _key(member.name)):
+                sample = list(group)
                 label = _label(tar, sample, f"{path}, sample {key}")
                 for member in sample:
                     if is_image_name(member.name):
@@ -42,6 +42,18 @@ def read_shard(path: Path) -> Iterator[Item]:
         raise DataError(
             f"shard {path}: not a complete plain tar file ({error}); decompress it or get it again"
         ) from error
+
+
+def members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The members, to the true end of the archive.
+
+    Raises:
+        tarfile.ReadError: the archive goes on with something that is no member, which tarfile takes for its end.
+    """
+    yield from tar
+    tar.fileobj.seek(tar.offset)
+    if any(tar.fileobj.read(tarfile.BLOCKSIZE)):
+        raise tarfile.ReadError(f"no member begins at byte {tar.offset}")
 
 
 def _key(name: str) -> str:
