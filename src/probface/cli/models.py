@@ -20,7 +20,8 @@ def list_command(as_json: Json = False) -> int:
     Example: probface models list
     """
     from probface.errors import ModelError
-    from probface.models.registry import find_weights, list_models
+    from probface.models.registry import list_models
+    from probface.models.weights import find_weights
 
     document = []
     for record in list_models():

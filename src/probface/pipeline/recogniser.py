@@ -13,7 +13,8 @@ from probface.errors import InvalidValue, NoFace
 from probface.face.align import align
 from probface.face.detect import MIN_FACE_PIXELS, Detector, FacePolicy, choose_faces
 from probface.face.image import MAX_PIXELS, ImageSource, read_image, source_name
-from probface.models.registry import find_weights, resolve_model, show_model
+from probface.models.registry import resolve_model, show_model
+from probface.models.weights import find_weights
 from probface.score.quality import quality
 from probface.types import EmbeddedFace, Embeddings, Face, Image
 

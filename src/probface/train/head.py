@@ -15,11 +15,12 @@ from probface.contract import InputSpec, ModelContract
 from probface.encoder.features import FeatureExtractor
 from probface.eval.calibrate import calibrate
 from probface.face.degrade import MIXTURES
+from probface.models.backbone import Backbone
 from probface.models.graft import graft
-from probface.models.graph import inspect_face_graph
 from probface.models.head_weights import HeadWeights, save_head
-from probface.models.registry import Backbone, resolve_backbone, writable_cache_folder
+from probface.models.registry import resolve_backbone
 from probface.models.taps import find_taps
+from probface.models.weights import writable_cache_folder
 from probface.nn.uncertainty_head import UncertaintyHead
 from probface.readers.item import Item
 from probface.storage import replacing, write_bytes
@@ -130,17 +131,16 @@ class _Workshop:
     def open(
         cls, backbone: Backbone, recipe: HeadRecipe, cache: Path, spec: InputSpec | None, provider: str
     ) -> _Workshop:
-        graph = inspect_face_graph(backbone.model)
         taps = find_taps(
             backbone.model,
-            graph,
+            backbone.face,
             fusion=recipe.head.fusion,
             flatten_last=recipe.head.flatten_last,
             names=recipe.head.taps,
         )
         chosen = spec or backbone.input
         extractor = FeatureExtractor(backbone.model, taps, chosen, provider=provider, threads=1)
-        return cls(backbone, recipe, chosen, taps.spelling, extractor, graph.dim, cache)
+        return cls(backbone, recipe, chosen, taps.spelling, extractor, taps.dim, cache)
 
     def faces(self, items: Sequence[Item], progress: Progress | None) -> Faces:
         return cache_faces(items, self.spec, self.cache, aligned=self.recipe.data.aligned, progress=progress)
