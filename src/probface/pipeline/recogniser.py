@@ -13,7 +13,7 @@ from probface.errors import InvalidValue, NoFace
 from probface.face.align import align
 from probface.face.detect import MIN_FACE_PIXELS, Detector, FacePolicy, choose_faces
 from probface.face.image import MAX_PIXELS, ImageSource, read_image, source_name
-from probface.models.registry import resolve_model, show_model
+from probface.models.registry import list_models, resolve_model
 from probface.models.weights import find_weights
 from probface.score.quality import quality
 from probface.types import EmbeddedFace, Embeddings, Face, Image
@@ -40,7 +40,7 @@ class AlignedFace:
 
 def open_detector() -> Detector:
     """The default face detector (YuNet), its weights found offline."""
-    return Detector(find_weights(show_model("yunet").record))
+    return Detector(find_weights(next(record for record in list_models() if record.kind == "detector")))
 
 
 class FaceFinder:
