@@ -5,7 +5,7 @@ import pytest
 from probface.errors import DataError, InvalidValue
 from probface.train.config import DataConfig, HeadRecipe, Variant, read_recipe
 
-RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").rglob("*.toml"))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

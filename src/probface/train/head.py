@@ -19,7 +19,7 @@ from probface.models.backbone import Backbone
 from probface.models.graft import graft
 from probface.models.head_weights import HeadWeights, save_head
 from probface.models.registry import resolve_backbone
-from probface.models.taps import find_taps
+from probface.models.taps import Taps, find_taps
 from probface.models.weights import writable_cache_folder
 from probface.nn.uncertainty_head import UncertaintyHead
 from probface.readers.item import Item
@@ -117,15 +117,21 @@ def train_head(
 
 @dataclass(frozen=True, slots=True)
 class _Workshop:
-    """The backbone with its fused tensors, and the cache of what it gave."""
+    """The backbone with its fused tensors, and the cache of what it gave.
+
+    The cache always holds the fused vector, which ends with the embedding: a head without fusion reads that alone.
+    """
 
     backbone: Backbone
     recipe: HeadRecipe
     spec: InputSpec
-    spelling: tuple[str, ...]
+    taps: Taps
     extractor: FeatureExtractor
-    dim: int
     cache: Path
+
+    @property
+    def dim(self) -> int:
+        return self.taps.dim
 
     @classmethod
     def open(
@@ -134,20 +140,20 @@ class _Workshop:
         taps = find_taps(
             backbone.model,
             backbone.face,
-            fusion=recipe.head.fusion,
-            flatten_last=recipe.head.flatten_last,
+            flatten_last=recipe.head.fusion and recipe.head.flatten_last,
             names=recipe.head.taps,
         )
         chosen = spec or backbone.input
         extractor = FeatureExtractor(backbone.model, taps, chosen, provider=provider, threads=1)
-        return cls(backbone, recipe, chosen, taps.spelling, extractor, taps.dim, cache)
+        return cls(backbone, recipe, chosen, taps, extractor, cache)
 
     def faces(self, items: Sequence[Item], progress: Progress | None) -> Faces:
         return cache_faces(items, self.spec, self.cache, aligned=self.recipe.data.aligned, progress=progress)
 
     def features(self, faces: Faces, variant: Variant, seed: int, progress: Progress | None) -> list[FloatArray]:
-        key: dict[str, object] = {"backbone": self.backbone.digest, "features": self.spelling}
-        return cache_features(faces, self.extractor, variant, self.cache, model_key=key, seed=seed, progress=progress)
+        key: dict[str, object] = {"backbone": self.backbone.digest, "features": self.taps.spelling}
+        copies = cache_features(faces, self.extractor, variant, self.cache, model_key=key, seed=seed, progress=progress)
+        return copies if self.recipe.head.fusion else [np.ascontiguousarray(copy[:, -self.dim :]) for copy in copies]
 
     def contract(self, people: Split, licence: str) -> ModelContract:
         return ModelContract(
@@ -159,7 +165,7 @@ class _Workshop:
             backbone_licence=self.backbone.licence if licence == "unknown" else licence,
             head_licence="MIT",
             trained_on=people.trained_on,
-            features=self.spelling,
+            features=self.taps.spelling if self.recipe.head.fusion else self.taps.spelling[-1:],
             rescaling=self.recipe.rescaling,
         )
 
