@@ -67,7 +67,7 @@ class ModelDescription:
 
 def list_models() -> tuple[ModelRecord, ...]:
     """The models known by name. A recogniser whose head this installation lacks is left out."""
-    return tuple(record for record in _RECORDS if record.head is None or _head_file(record.head).is_file())
+    return tuple(record for record in _RECORDS if record.head is None or head_file(record.head).is_file())
 
 
 def show_model(name: str) -> ModelDescription:
@@ -125,7 +125,7 @@ def build_model(
     if record.head is None:
         raise InvalidValue(f"model {record.name!r}: a {record.kind}, must be a recogniser; choose another")
     backbone = _load_record(record, weights)
-    trained = load_head(head or _head_file(record.head))
+    trained = load_head(head or head_file(record.head))
     model = graft(backbone.model, trained, backbone_digest=backbone.digest)
     return ResolvedModel(trained.contract.name, model.SerializeToString(), trained.contract)
 
@@ -174,5 +174,6 @@ def _model_file(model: str | os.PathLike[str], names: list[str]) -> Path:
     return path
 
 
-def _head_file(name: str) -> Path:
+def head_file(name: str) -> Path:
+    """Where the package keeps a shipped head's weights, whether they are there or not."""
     return Path(str(resources.files("probface.models").joinpath("weights", name)))

@@ -1,0 +1,253 @@
+"""Every accuracy figure of the README and docs/evidence.md, from LFW, with intervals over people.
+
+    python benchmarks/lfw_evidence.py --data LFW --model MODEL_FOLDER [--ablation FOLDER ...] --out docs/evidence.md
+
+LFW is the folder with people.txt, pairs.txt and the deep-funneled images; MODEL_FOLDER and each FOLDER are what
+``probface train head`` wrote. Without MODEL_FOLDER the head shipped in the package is judged.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lfw_judge import DRAWS, JUDGE_FOLDS, Judge, State
+from probface.eval.cross_pairs import CrossPairs
+from probface.eval.metrics.bootstrap import Interval, Resampled, Statistic, difference, ratio, resample
+from probface.eval.metrics.verification import kfold_accuracy
+from probface.eval.metrics.weighted import BestErrorRate, DiscardAuc, DiscardCurve, Impostors, TmrAtFmr
+from probface.face.degrade import KINDS
+from probface.models.head_weights import HeadWeights, load_head
+from probface.models.registry import head_file
+from probface.models.weights import writable_cache_folder
+from probface.score.cosine import cosine
+from probface.score.fast_mls import fast_mls
+from probface.score.mls import mls
+from probface.storage import write_bytes
+from probface.types import Embeddings, FloatArray, Metric
+
+FMRS = np.array([1e-2, 1e-3, 1e-4, 1e-5])
+DISCARD = np.linspace(0, 0.3, 61)
+RESAMPLES = 200
+LADDER_IMAGES = 500
+STEPS = (0.2, 0.4, 0.6, 0.8, 1.0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cross:
+    """All cross pairs of the judge's images, each clean and in one other state."""
+
+    judge: Judge
+    pairs: CrossPairs
+    clean: State
+    other: State
+    rows: tuple[NDArray[np.int32], NDArray[np.int32]]
+
+    @classmethod
+    def of(cls, judge: Judge, name: str) -> Cross:
+        count = len(judge.faces.names)
+        pairs = CrossPairs.of(np.tile(judge.faces.people, 2), np.tile(np.arange(count), 2))
+        return cls(judge, pairs, judge.clean, judge.state(name), pairs.indices())
+
+    def embeddings(self, head: HeadWeights) -> Embeddings:
+        return Embeddings.concatenate([self.clean.embeddings(head), self.other.embeddings(head)])
+
+    def impostors(self, scores: FloatArray) -> Impostors:
+        people, no = self.pairs.people, ~self.pairs.genuine
+        return Impostors(scores[no], people[self.rows[0][no]], people[self.rows[1][no]], people.max() + 1)
+
+    @property
+    def person(self) -> NDArray[np.int64]:
+        """The person of each genuine pair."""
+        return self.pairs.people[self.rows[0][self.pairs.genuine]]
+
+    def scores(self, head: HeadWeights, metric: Metric) -> FloatArray:
+        return self.pairs.scores(self.embeddings(head), metric)
+
+    def tmr(self, scores: FloatArray) -> TmrAtFmr:
+        return TmrAtFmr(scores[self.pairs.genuine], self.person, self.impostors(scores), FMRS)
+
+    def discard(self, cos: FloatArray, impostors: Impostors, quality: NDArray[np.floating]) -> DiscardCurve:
+        """Cosine decides; the pair's quality is the lower of the two."""
+        first, second = (rows[self.pairs.genuine] for rows in self.rows)
+        worse = np.minimum(quality[first], quality[second])
+        return DiscardCurve(cos[self.pairs.genuine], worse, self.person, impostors, 1e-2, DISCARD)
+
+
+def score_of(head: HeadWeights) -> Metric:
+    return "fastmls" if head.contract.sigma_sq_width == 1 else "mls"
+
+
+def pair_errors(judge: Judge, head: HeadWeights, metric: Metric, states: list[State]) -> Statistic:
+    """Error rate of the judge's pairs at the score's best threshold, the mean over the states given."""
+    first, second = judge.pair_rows
+    people = judge.faces.people
+
+    def one(state: State) -> BestErrorRate:
+        faces = state.embeddings(head)
+        a, b = faces[first], faces[second]
+        if metric == "cosine":
+            return BestErrorRate(cosine(a.mu, b.mu), people[first], people[second])
+        formula = fast_mls if metric == "fastmls" else mls
+        return BestErrorRate(formula(a.mu, a.sigma_sq, b.mu, b.sigma_sq), people[first], people[second])
+
+    statistics = [one(state) for state in states]
+    return lambda weights: np.mean([statistic(weights) for statistic in statistics], axis=0)
+
+
+def sampled(statistic: Statistic, judge: Judge) -> Resampled:
+    return resample(statistic, judge.people, resamples=RESAMPLES)
+
+
+def percent(interval: Interval, digits: int = 1) -> str:
+    return f"{100 * interval.estimate:.{digits}f} [{100 * interval.low:.{digits}f}, {100 * interval.high:.{digits}f}]"
+
+
+def plain(interval: Interval, digits: int = 2) -> str:
+    return f"{interval.estimate:.{digits}f} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def cross_section(cross: Cross, head: HeadWeights, *, factor: bool) -> str:
+    cos, ours = (sampled(cross.tmr(cross.scores(head, metric)), cross.judge) for metric in ("cosine", score_of(head)))
+    gain = ratio(ours, cos) if factor else difference(ours, cos)
+    rows = [
+        [f"{fmr:g}", percent(c), percent(o), plain(g) if factor else percent(g)]
+        for fmr, c, o, g in zip(FMRS, cos.intervals(), ours.intervals(), gain.intervals(), strict=True)
+    ]
+    last = "FastMLS / cosine" if factor else "FastMLS - cosine, points"
+    return table(["FMR", "cosine TAR %", "FastMLS TAR %", last], rows)
+
+
+def pairs_section(judge: Judge, head: HeadWeights, draws: list[State]) -> str:
+    rows = []
+    for label, states in (("clean", [judge.clean]), (f"degraded, mean of {len(draws)} draws", draws)):
+        cos, ours = (sampled(pair_errors(judge, head, metric, states), judge) for metric in ("cosine", score_of(head)))
+        fewer, points = ratio(ours, cos).intervals()[0], difference(cos, ours).intervals()[0]
+        rows.append(
+            [label, percent(cos.intervals()[0], 2), percent(ours.intervals()[0], 2), plain(fewer), percent(points, 2)]
+        )
+    header = ["pairs", "cosine errors %", "FastMLS errors %", "FastMLS / cosine", "accuracy gained, points"]
+    return table(header, rows)
+
+
+def discard_section(cross: Cross, name: str, head: HeadWeights) -> str:
+    judge, embeddings = cross.judge, cross.embeddings(head)
+    cos = cross.scores(head, "cosine")
+    impostors = cross.impostors(cos)
+    qualities = {
+        "sigma^2": -np.log(embeddings.sigma_sq.sum(axis=1, dtype=np.float64)),
+        "embedding norm": np.concatenate([cross.clean.norm, cross.other.norm]),
+        "Laplacian sharpness": np.concatenate([judge.sharpness("clean"), judge.sharpness(name)]),
+        "detector score": np.concatenate([judge.detector_score("clean"), judge.detector_score(name)]),
+    }
+    curves = {label: cross.discard(cos, impostors, quality) for label, quality in qualities.items()}
+    areas = {label: sampled(DiscardAuc(curve), judge) for label, curve in curves.items()}
+    shown = [int(np.argmin(abs(DISCARD - share))) for share in (0, 0.05, 0.1, 0.2, 0.3)]
+    rows = []
+    for label, curve in curves.items():
+        fnmr = curve(np.ones(judge.people, np.int64))
+        against = plain(ratio(areas["sigma^2"], areas[label]).intervals()[0], 3) if label != "sigma^2" else ""
+        area = plain(areas[label].intervals()[0], 5)
+        rows.append([label, *(f"{100 * fnmr[place]:.2f}" for place in shown), area, against])
+    header = ["rejected by", "0 %", "5 %", "10 %", "20 %", "30 %", "partial AUC", "sigma^2 / this"]
+    return table(header, rows)
+
+
+def ladder_section(judge: Judge, head: HeadWeights) -> str:
+    count = min(LADDER_IMAGES, len(judge.faces.names))
+
+    def median(state: State) -> float:
+        return float(np.median(state.embeddings(head).sigma_sq[:count].sum(axis=1)))
+
+    rows = []
+    for kind in KINDS:
+        medians = [median(judge.clean), *(median(judge.ladder(kind, strength, count)) for strength in STEPS)]
+        rising = "yes" if (np.diff(medians) > 0).all() else "NO"
+        rows.append([kind, *(f"{value:.3f}" for value in medians), rising])
+    return table(["kind", "clean", *(f"{strength:g}" for strength in STEPS), "strictly rising"], rows)
+
+
+def ablation_section(crosses: dict[str, Cross], draws: list[State], heads: dict[str, HeadWeights]) -> str:
+    judge = crosses["moderate"].judge
+    everyone = np.ones(judge.people, np.int64)
+    rows = []
+    for label, head in heads.items():
+        metric = score_of(head)
+        cells = [label]
+        for cross in crosses.values():
+            tmr = cross.tmr(cross.scores(head, metric))(everyone)
+            cells.append(" / ".join(f"{100 * value:.1f}" for value in tmr))
+        for states in (draws, [judge.clean]):
+            cos, ours = (float(pair_errors(judge, head, m, states)(everyone)[0]) for m in ("cosine", metric))
+            cells.append(f"{ours / cos:.3f}" if states is draws else f"{100 * (cos - ours):+.2f}")
+        rows.append(cells)
+    header = ["head", *(f"TAR %, {name}" for name in crosses), "degraded errors / cosine's", "clean accuracy gained"]
+    return table(header, rows)
+
+
+def lfw_accuracy(judge: Judge) -> str:
+    faces = judge.faces_of(judge.all_pairs)
+    place = {name: row for row, name in enumerate(faces.names)}
+    mu = judge.state_of(faces, "clean").mu
+    scores = cosine(mu[[place[p.a] for p in judge.all_pairs]], mu[[place[p.b] for p in judge.all_pairs]])
+    labels = np.array([pair.genuine for pair in judge.all_pairs])
+    result = kfold_accuracy(scores, labels, np.array([pair.fold for pair in judge.all_pairs]))
+    return (
+        f"{100 * result.mean:.2f} % (standard error {100 * result.standard_error:.2f}), {len(labels)} pairs, 10 folds"
+    )
+
+
+def page(judge: Judge, head: HeadWeights, ablation: dict[str, HeadWeights]) -> str:
+    crosses = {name: Cross.of(judge, name) for name in ("moderate", "extreme")}
+    draws = [judge.draw(number) for number in range(DRAWS)]
+    moderate, extreme = crosses.values()
+    images, genuine = len(judge.faces.names), int(moderate.pairs.genuine.sum())
+    impostor = len(moderate.pairs.genuine) - genuine
+    text = (Path(__file__).parent / "lfw_evidence.md").read_text(encoding="utf-8")
+    values = {
+        "folds": ", ".join(map(str, JUDGE_FOLDS)),
+        "images": f"{images:,}",
+        "people": f"{judge.people:,}",
+        "pairs": f"{len(judge.pairs):,}",
+        "genuine": f"{genuine:,}",
+        "impostor": f"{impostor:,}",
+        "trained_on": head.contract.trained_on,
+        "resamples": str(RESAMPLES),
+        "moderate": cross_section(moderate, head, factor=False),
+        "extreme": cross_section(extreme, head, factor=True),
+        "pair_table": pairs_section(judge, head, draws),
+        "discard_moderate": discard_section(moderate, "moderate", head),
+        "discard_extreme": discard_section(extreme, "extreme", head),
+        "ladder": ladder_section(judge, head),
+        "ablation": ablation_section(crosses, draws, {"shipped": head, **ablation}),
+        "lfw": lfw_accuracy(judge),
+    }
+    return Template(text).substitute(values)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="LFW: people.txt, pairs.txt and the images")
+    parser.add_argument("--model", type=Path, help="a training output folder; the shipped head if not given")
+    parser.add_argument("--ablation", type=Path, nargs="*", default=[], help="training output folders to compare")
+    parser.add_argument("--cache", type=Path, help="folder of cached features")
+    parser.add_argument("--out", type=Path, required=True, help="the page to write")
+    options = parser.parse_args()
+    judge = Judge(options.data, options.cache or writable_cache_folder() / "train")
+    head = load_head(options.model / "head.safetensors" if options.model else head_file("sface_head.safetensors"))
+    ablation = {folder.name: load_head(folder / "head.safetensors") for folder in options.ablation}
+    write_bytes(options.out, page(judge, head, ablation).encode())
+
+
+if __name__ == "__main__":
+    main()
