@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from probface.errors import InvalidValue, NotAFaceModel
+from probface.models.backbone import Backbone
+from probface.models.graph import inspect_face_graph
+from probface.models.taps import Taps, find_taps, read_taps, with_features
+
+LAST_OF_SFACE = ("conv_2_relu", "conv_4_relu", "conv_6_relu", "conv_12_relu", "conv_14_relu")
+
+
+def test_sface_gives_2112_numbers(backbones: dict[str, Backbone]) -> None:
+    taps = find_taps(backbones["sface"].model, backbones["sface"].face)
+    assert taps == Taps(LAST_OF_SFACE, (64, 128, 256, 512, 1024), "fc1", 128)
+    assert taps.width == 2112
+
+
+@pytest.mark.parametrize(
+    ("network", "channels", "dim"),
+    [("resnet", (8, 12, 16, 24), 64), ("mobilefacenet", (24, 40, 40), 32)],
+)
+def test_networks_from_torch(backbones: dict[str, Backbone], network: str, channels: tuple[int, ...], dim: int) -> None:
+    taps = find_taps(backbones[network].model, backbones[network].face)
+    assert (taps.channels, taps.dim) == (channels, dim)
+
+
+def values_of(backbone: Backbone, names: list[str], images: np.ndarray) -> list[np.ndarray]:
+    """The named tensors, one image at a time, from a copy of the graph with those outputs."""
+    model = onnx.ModelProto()
+    model.CopyFrom(backbone.model)
+    del model.graph.output[:]
+    model.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
+    session = ort.InferenceSession(model.SerializeToString())
+    rows = [session.run(names, {backbone.face.input: image[None]}) for image in images]
+    return [np.concatenate(tensors).astype(np.float64) for tensors in zip(*rows, strict=True)]
+
+
+@pytest.mark.parametrize("network", ["sface", "resnet", "mobilefacenet"])
+@pytest.mark.parametrize("flatten_last", [False, True], ids=["pooled", "flattened"])
+def test_the_fused_vector_is_flatten_pools_embedding(
+    backbones: dict[str, Backbone], network: str, flatten_last: bool
+) -> None:
+    backbone = backbones[network]
+    taps = find_taps(backbone.model, backbone.face, flatten_last=flatten_last)
+    images = np.random.default_rng(1).normal(0, 1, (3, 3, backbone.face.height, backbone.face.width))
+    images = (images * backbone.input.scale).astype(np.float32)
+    *maps, embedding = values_of(backbone, [*taps.names, taps.embedding], images)
+    parts = [tensor.mean(axis=(2, 3)) for tensor in maps] + [embedding]
+    if flatten_last:
+        parts.insert(0, maps[-1].transpose(0, 2, 3, 1).reshape(len(images), -1))
+    expected = np.concatenate(parts, axis=1)
+
+    model = with_features(backbone.model, taps)
+    onnx.checker.check_model(model, full_check=True)
+    (found,) = ort.InferenceSession(model.SerializeToString()).run(["features"], {backbone.face.input: images})
+    assert found.shape == (3, taps.width)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
+def test_the_normalisation_behind_the_embedding_is_cut_off(backbones: dict[str, Backbone]) -> None:
+    backbone = backbones["mobilefacenet"]
+    model = with_features(backbone.model, find_taps(backbone.model, backbone.face))
+    assert "ReduceL2" in {node.op_type for node in backbone.model.graph.node}
+    assert "ReduceL2" not in {node.op_type for node in model.graph.node}
+
+
+def test_the_flattened_sface_is_as_wide_as_the_paper_has_it(backbones: dict[str, Backbone]) -> None:
+    taps = find_taps(backbones["sface"].model, backbones["sface"].face, flatten_last=True)
+    assert (taps.flatten, taps.flatten_width) == ("conv_14_relu", 7 * 7 * 1024)
+    assert taps.spelling == ("flatten:conv_14_relu", *(f"gap:{name}" for name in LAST_OF_SFACE), "embedding:fc1")
+
+
+def test_without_fusion_only_the_embedding_is_left(backbones: dict[str, Backbone]) -> None:
+    taps = find_taps(backbones["sface"].model, backbones["sface"].face, fusion=False)
+    assert (taps.spelling, taps.width) == (("embedding:fc1",), 128)
+
+
+def test_names_overrule_the_search(backbones: dict[str, Backbone]) -> None:
+    backbone = backbones["sface"]
+    assert find_taps(backbone.model, backbone.face, names=["conv_3_relu"]).channels == (128,)
+    with pytest.raises(NotAFaceModel, match=r"tap 'layer4' is not in the model: must name a tensor"):
+        find_taps(backbone.model, backbone.face, names=["layer4"])
+    with pytest.raises(NotAFaceModel, match=r"tap 'pre_fc1' has shape \(1, 128\)"):
+        find_taps(backbone.model, backbone.face, names=["pre_fc1"])
+
+
+@pytest.mark.parametrize("flatten_last", [False, True])
+@pytest.mark.parametrize("network", ["sface", "resnet", "mobilefacenet"])
+def test_the_spelling_is_read_back(backbones: dict[str, Backbone], network: str, flatten_last: bool) -> None:
+    backbone = backbones[network]
+    taps = find_taps(backbone.model, backbone.face, flatten_last=flatten_last)
+    assert read_taps(backbone.model, taps.spelling) == taps
+
+
+@pytest.mark.parametrize(
+    "features",
+    [("embedding:fc1", "gap:conv_2_relu"), ("gap:conv_2_relu", "max:conv_2_relu", "embedding:fc1")],
+    ids=["order", "kind"],
+)
+def test_other_spellings_are_refused(backbones: dict[str, Backbone], features: tuple[str, ...]) -> None:
+    with pytest.raises(InvalidValue, match="must be at most one flatten:NAME, then gap:NAME"):
+        read_taps(backbones["sface"].model, features)
+
+
+def test_a_missing_embedding_is_named(backbones: dict[str, Backbone]) -> None:
+    with pytest.raises(NotAFaceModel, match="no embedding 'fc9'"):
+        read_taps(backbones["sface"].model, ("embedding:fc9",))
+
+
+SWISH = [helper.make_node("Sigmoid", ["x"], ["s"]), helper.make_node("Mul", ["x", "s"], ["act"])]
+HARD_SWISH = [
+    helper.make_node("Add", ["x", "three"], ["a"]),
+    helper.make_node("Clip", ["a", "zero", "six"], ["b"]),
+    helper.make_node("Mul", ["x", "b"], ["c"]),
+    helper.make_node("Div", ["c", "six"], ["d"]),
+]
+GELU = [
+    helper.make_node("Div", ["x", "six"], ["a"]),
+    helper.make_node("Erf", ["a"], ["b"]),
+    helper.make_node("Add", ["b", "three"], ["c"]),
+    helper.make_node("Mul", ["x", "c"], ["act"]),
+]
+RELU6 = [helper.make_node("Clip", ["x", "zero", "six"], ["act"])]
+SQUEEZE_AND_EXCITE = [
+    helper.make_node("Relu", ["x"], ["act"]),
+    helper.make_node("GlobalAveragePool", ["act"], ["g"]),
+    helper.make_node("Relu", ["g"], ["h"]),
+    helper.make_node("Sigmoid", ["h"], ["gate"]),
+    helper.make_node("Mul", ["act", "gate"], ["excited"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "tap"),
+    [(SWISH, "act"), (HARD_SWISH, "c"), (GELU, "act"), (RELU6, "act"), (SQUEEZE_AND_EXCITE, "act")],
+    ids=["swish", "hard swish", "gelu", "relu6", "squeeze and excite"],
+)
+def test_activations_written_in_several_nodes(nodes: list[onnx.NodeProto], tap: str) -> None:
+    last = nodes[-1].output[0]
+    side = [helper.make_node("Relu", ["x"], ["unused"])]  # not on the way to the embedding
+    tail = [helper.make_node("GlobalAveragePool", [last], ["p"]), helper.make_node("Flatten", ["p"], ["out"])]
+    constants = {"zero": 0.0, "three": 3.0, "six": 6.0, "w": np.ones((4, 3, 3, 3))}
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["image", "w"], ["x"]), *nodes, *side, *tail],
+        "activation",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 16, 16])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    assert find_taps(model, inspect_face_graph(model)).names == (tap,)
+
+
+def test_a_graph_without_activations_asks_for_names() -> None:
+    graph = helper.make_graph(
+        [helper.make_node("GlobalAveragePool", ["image"], ["p"]), helper.make_node("Flatten", ["p"], ["out"])],
+        "linear",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 16, 16])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)],
+    )
+    model = helper.make_model(graph)
+    with pytest.raises(NotAFaceModel, match=r"no activation .* is found; name the tensors to fuse"):
+        find_taps(model, inspect_face_graph(model))
