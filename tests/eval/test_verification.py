@@ -111,9 +111,17 @@ def test_best_threshold_lies_between_neighbours() -> None:
     assert (best.threshold, best.errors) == (2.0, 0)
 
 
+def test_of_equally_good_thresholds_the_middle_one() -> None:
+    # Two errors with the threshold at 2.5, 4.5 or 6.5, three elsewhere.
+    scores, labels = np.arange(2.0, 8.0), np.array([False, True] * 3)
+    best = best_accuracy(scores, labels)
+    assert (best.threshold, best.errors) == (4.5, 2)
+
+
 @pytest.mark.parametrize("scale", [1.0, 1e-30, 1e30, -1.0])
-def test_best_threshold_between_adjacent_floats(scale: float) -> None:
-    low = np.float32(scale)
+@pytest.mark.parametrize("odd", [False, True])  # halfway rounds to the even one of the two
+def test_best_threshold_between_adjacent_floats(scale: float, odd: bool) -> None:
+    low = np.nextafter(np.float32(scale), np.float32(np.inf)) if odd else np.float32(scale)
     high = np.nextafter(low, np.float32(np.inf))
     scores, labels = np.array([low, high]), np.array([False, True])
     best = best_accuracy(scores, labels)

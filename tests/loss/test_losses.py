@@ -104,6 +104,16 @@ def test_triplets(name: str, width: int, margin: float, mining: str) -> None:
         assert float(loss) == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
+@widths
+def test_a_negative_as_far_as_the_positive_is_not_farther(width: int) -> None:
+    mu, log_sigma_sq, _ = _batch([0, 0, 1, 2], width)
+    mu[2], log_sigma_sq[2] = mu[1], log_sigma_sq[1]
+    distance = distance_matrix(mu, log_sigma_sq)
+    assert distance[0, 1] == distance[0, 2]
+    loss = identity_preserving(distance, Pairs.of(torch.tensor([0, 0, 1, 2])), margin=3.0)
+    assert float(loss) == pytest.approx(_triplets(mu, log_sigma_sq, [0, 0, 1, 2], 3.0, "semi_hard"), rel=1e-9)
+
+
 @batches
 @widths
 def test_contrastive(name: str, width: int) -> None:
