@@ -71,7 +71,8 @@ class Detector:
         boxes, scores = rows[:, :4].astype(np.float64), rows[:, 14].astype(np.float64)
         kept = cv2.dnn.NMSBoxes(boxes.tolist(), scores.tolist(), self._score, self._nms)
         faces = [_face(rows[int(index)]) for index in np.asarray(kept).ravel()]
-        return tuple(sorted(faces, key=lambda face: -face.box[2] * face.box[3]))
+        alone = [face for face in faces if not any(_within(face, other) for other in faces)]
+        return tuple(sorted(alone, key=lambda face: -face.box[2] * face.box[3]))
 
     def _look(self, image: Image, ratio: float) -> NDArray[np.float32]:
         """One pass at ``ratio`` of the size: (N, 15) rows of box, landmarks and score, in pixels of ``image``."""
@@ -150,6 +151,15 @@ def _ratios(edge: int) -> tuple[float, ...]:
     if edge <= COARSE_EDGE:
         return (1.0,)
     return (COARSE_EDGE / edge, min(1.0, FINE_EDGE / edge))
+
+
+def _within(face: Face, other: Face) -> bool:
+    """Whether a face is but a part of a larger, surer one: at full size YuNet takes a large mouth or eye for a face."""
+    if not (other.box[2] * other.box[3] > face.box[2] * face.box[3] and other.detector_score > face.detector_score):
+        return False
+    (x, y, width, height), (ox, oy, ow, oh) = face.box, other.box
+    inside = max(0.0, min(x + width, ox + ow) - max(x, ox)) * max(0.0, min(y + height, oy + oh) - max(y, oy))
+    return inside > 0.8 * width * height
 
 
 def _face(row: NDArray[np.float32]) -> Face:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
@@ -24,6 +27,8 @@ ImageSource: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | NDArray[np.
 """A path, encoded bytes, a binary file object read from where it stands, or an array (RGB or grey, uint8)."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+_lifting = threading.Lock()
+
 MAX_PIXELS = 40_000_000
 """Default limit on an image's size, against decompression bombs."""
 
@@ -52,9 +57,8 @@ def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> Image:
     content = _content(source, name)
     if not content:
         raise UnreadableImage(f"image {name}: empty (0 bytes); give a whole image file")
-    # Pillow warns of, and refuses, what exceeds a limit of its own, which is a global. Ours is checked first, so what
-    # Pillow says about size is silenced for this one call, and its refusal (twice its limit) avoided by decoding last.
-    with warnings.catch_warnings():
+    with _pillow_limit(max_pixels), warnings.catch_warnings():
+        # Ours is the limit that counts; and what Pillow remarks on broken metadata is nothing that a user can mend.
         warnings.simplefilter("ignore")
         return _decode(content, name, max_pixels)
 
@@ -73,6 +77,21 @@ def encode_png(image: Image) -> bytes:
     buffer = io.BytesIO()
     Pillow.fromarray(image).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+@contextmanager
+def _pillow_limit(max_pixels: int) -> Iterator[None]:
+    """Pillow refuses images above a limit that is global to the process: lift it where a larger one was asked for."""
+    if Pillow.MAX_IMAGE_PIXELS is None or max_pixels <= 2 * Pillow.MAX_IMAGE_PIXELS:
+        yield
+        return
+    with _lifting:
+        before = Pillow.MAX_IMAGE_PIXELS
+        Pillow.MAX_IMAGE_PIXELS = None
+        try:
+            yield
+        finally:
+            Pillow.MAX_IMAGE_PIXELS = before
 
 
 def _content(source: str | os.PathLike[str] | bytes | BinaryIO, name: str) -> bytes:
