@@ -68,8 +68,21 @@ def test_folding_agrees_with_onnx_runtime(scale: np.ndarray, zero_point: np.ndar
 
 def test_scales_that_do_not_fit_name_the_weight() -> None:
     model, _ = weight_model(np.ones(5, np.float32), None, 1)
-    with pytest.raises(ModelError, match=r"weight 'q': its scales do not fit .*; get the model file again"):
+    with pytest.raises(ModelError, match=r"weight 'q': its scales or shape do not fit .*; get the model file again"):
         dequantise(model)
+
+
+@pytest.mark.parametrize(("shape", "fits"), [([0, 6], True), ([-1, 2], True), ([5, 5], False)])
+def test_reshapes_follow_onnx(shape: list[int], fits: bool) -> None:
+    model, quantised = weight_model(np.ones(1, np.float32), None, 1)
+    place = next(tensor for tensor in model.graph.initializer if tensor.name == "shape")
+    place.CopyFrom(numpy_helper.from_array(np.array(shape), "shape"))
+    if not fits:
+        with pytest.raises(ModelError, match="weight 'w': its scales or shape do not fit"):
+            dequantise(model)
+        return
+    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in dequantise(model).graph.initializer}
+    np.testing.assert_array_equal(weights["r"].ravel(), quantised.ravel())
 
 
 def test_quantised_activations_stay() -> None:

@@ -125,3 +125,14 @@ def test_tensors_named_like_our_outputs_do_no_harm(
         found = run(graft(model, head, backbone_digest=backbone.digest), images)
         np.testing.assert_array_equal(found["mu"], expected["mu"])
         np.testing.assert_array_equal(found["sigma_sq"], expected["sigma_sq"])
+
+
+def test_a_backbone_that_breaks_onnxs_rules_is_one_line(backbones: dict[str, Backbone], make_head: MakeHead) -> None:
+    backbone = backbones["resnet"]
+    head = make_head(backbone, find_taps(backbone.model, backbone.face))
+    model = ModelProto()
+    model.CopyFrom(backbone.model)
+    model.graph.node.append(model.graph.node[-1])
+    with pytest.raises(ModelError, match="backbone: not a valid ONNX graph") as caught:
+        graft(model, head, backbone_digest=backbone.digest)
+    assert "\n" not in str(caught.value)

@@ -164,6 +164,7 @@ def test_a_final_normalisation_is_walked_back(tail: list[onnx.NodeProto]) -> Non
     "tail",
     [
         [helper.make_node("Div", ["raw", "c"], ["out"])],
+        [helper.make_node("Sqrt", ["two"], ["n"]), helper.make_node("Div", ["raw", "n"], ["out"])],
         [helper.make_node("Mul", ["raw", "raw"], ["out"])],
         [helper.make_node("ReduceMax", ["raw"], ["n"], axes=[1]), helper.make_node("Div", ["raw", "n"], ["out"])],
         [
@@ -172,7 +173,7 @@ def test_a_final_normalisation_is_walked_back(tail: list[onnx.NodeProto]) -> Non
             helper.make_node("Div", ["raw", "n"], ["out"]),
         ],
     ],
-    ids=["by a constant", "square", "by the maximum", "by another tensor's length"],
+    ids=["by a constant", "by a constant root", "square", "by the maximum", "by another tensor's length"],
 )
 def test_other_divisions_stay(tail: list[onnx.NodeProto]) -> None:
     assert inspect_face_graph(face_graph(tail)).embedding == "out"

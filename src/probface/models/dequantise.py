@@ -59,20 +59,24 @@ def _fold(node: NodeProto, wiring: Wiring, weights: dict[str, Array]) -> Array |
     known = [operand for operand in operands if operand is not None]
     if len(known) < len(operands):
         return None
-    if node.op_type == "Reshape":
-        return known[0].reshape(known[1].tolist()) if node.input[0] in weights else None
-    if known[1].dtype != np.float32:
-        return None
     attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-    zero_point = known[2] if len(known) > 2 else np.zeros_like(known[1])
+    axis, block_size = attributes.get("axis", 1), attributes.get("block_size", 0)
     try:
-        return dequantise_weight(
-            known[0], known[1], zero_point, attributes.get("axis", 1), attributes.get("block_size", 0)
-        )
+        if node.op_type == "Reshape":
+            return _reshape(known[0], known[1].tolist()) if node.input[0] in weights else None
+        if known[1].dtype != np.float32:
+            return None
+        zero_point = known[2] if len(known) > 2 else np.zeros_like(known[1])
+        return dequantise_weight(known[0], known[1], zero_point, axis, block_size)
     except ValueError as error:
         raise ModelError(
-            f"weight {node.input[0]!r}: its scales do not fit ({error}); get the model file again"
+            f"weight {node.input[0]!r}: its scales or shape do not fit ({error}); get the model file again"
         ) from error
+
+
+def _reshape(array: Array, shape: list[int]) -> Array:
+    """ONNX's Reshape: 0 keeps a size, -1 is what is left."""
+    return array.reshape([array.shape[i] if size == 0 and i < array.ndim else size for i, size in enumerate(shape)])
 
 
 def dequantise_weight(quantised: Array, scale: Array, zero_point: Array, axis: int, block_size: int) -> FloatArray:

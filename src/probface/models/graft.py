@@ -61,7 +61,11 @@ def graft(backbone: ModelProto, head: HeadWeights, *, backbone_digest: str) -> M
     set_outputs(model, {MU: (mu, taps.dim), SIGMA_SQ: (sigma_sq, contract.sigma_sq_width)})
     del model.metadata_props[:]
     helper.set_model_props(model, {METADATA_KEY: contract.to_json()})
-    onnx.checker.check_model(model)
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"backbone: not a valid ONNX graph ({reason}); export it again") from error
     return model
 
 

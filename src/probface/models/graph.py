@@ -194,9 +194,9 @@ def strip_normalisation(wiring: Wiring, name: str) -> str:
 def _norm_of(wiring: Wiring, name: str) -> str | None:
     """The tensor whose length along its last axis this is, up to clipping and broadcasting; None if it is none."""
     node = wiring.producer.get(name)
-    if node is None:
+    varying = wiring.varying(node) if node is not None else []
+    if node is None or not varying:
         return None
-    varying = wiring.varying(node)
     if node.op_type in ("Expand", "Clip", "Unsqueeze", "Identity", "Sqrt", "Pow", "Add", "Max"):
         return _norm_of(wiring, varying[0])
     if node.op_type in ("ReduceL2", "ReduceSumSquare"):

@@ -36,8 +36,9 @@ class Wiring:
                 self.producer[name] = node
             for name in node.input:
                 self.consumers.setdefault(name, []).append(node)
-            if node.op_type == "Constant" and node.attribute[0].name == "value":
-                self.constants[node.output[0]] = node.attribute[0].t
+            for attribute in node.attribute if node.op_type == "Constant" else ():
+                if attribute.name == "value":
+                    self.constants[node.output[0]] = attribute.t
 
     def made_by(self, name: str) -> str:
         """The operator that makes a tensor; empty for an input or a constant."""
