@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -59,6 +58,14 @@ def test_sface_is_grafted_in_memory(tmp_path: Path, backbones: dict[str, Backbon
     assert read_contract(load_graph(model.onnx)) == head.contract
 
 
+@pytest.mark.skipif(len(list_models()) < 2, reason="no head is shipped yet")
+def test_the_shipped_model_is_found_by_name() -> None:
+    model = resolve_model("sface")
+    assert isinstance(model.onnx, bytes)
+    assert model.contract.backbone_digest == SFACE.digest
+    assert model.contract.input == SFACE.input
+
+
 def test_a_head_that_is_not_shipped_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFound, match=r"gone\.safetensors: no such head file"):
         build_model(SFACE, head=tmp_path / "gone.safetensors")
@@ -108,4 +115,4 @@ def test_the_digest_is_of_the_file_as_found(network_files: dict[str, Path]) -> N
 
 
 def test_the_records_input_is_what_the_graph_suggests(backbones: dict[str, Backbone]) -> None:
-    assert SFACE.input == replace(backbones["sface"].input)
+    assert SFACE.input == backbones["sface"].input

@@ -6,8 +6,8 @@ fused vector is
     concat( flatten(last activation)?, GAP(highest resolution), ..., GAP(lowest resolution), raw embedding )
 
 GAP is global average pooling. The paper also flattens the last convolution; that makes the head of an SFace 53 MB
-large for little gain, so here it is an option. The raw embedding, before L2 normalisation, takes its place: its
-length tells good images from bad ones.
+large, so here it is an option. The raw embedding, before L2 normalisation, takes its place: its length alone tells
+many bad images from good ones.
 """
 
 from __future__ import annotations
