@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from probface.errors import InvalidValue
 from probface.loss.pairs import Pairs
 from probface.score.cosine import cosine
 from probface.score.fast_mls import fast_mls_of_cosine
@@ -36,7 +37,12 @@ def mls_loss(
 
     Returns:
         A scalar; 0 (and a zero gradient) for a batch without a genuine pair.
+
+    Raises:
+        InvalidValue: unknown ``over_dimensions``.
     """
+    if over_dimensions not in get_args(OverDimensions):
+        raise InvalidValue(f"over_dimensions {over_dimensions!r}: must be 'mean' or 'sum'")
     i, j = pairs.upper
     if len(i) == 0:
         return log_sigma_sq.sum() * 0

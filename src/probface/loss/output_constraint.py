@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor
+
+from probface.errors import InvalidValue
 
 Form = Literal["absolute", "squared"]
 Reduction = Literal["mean", "sum"]
@@ -23,7 +25,13 @@ def output_constraint(
 
     Returns:
         A scalar, 0 when all variances are equal.
+
+    Raises:
+        InvalidValue: unknown ``form`` or ``reduction``.
     """
+    for name, value, known in (("form", form, get_args(Form)), ("reduction", reduction, get_args(Reduction))):
+        if value not in known:
+            raise InvalidValue(f"{name} {value!r}: must be one of {', '.join(known)}")
     sigma_sq = log_sigma_sq.exp()
     mean = sigma_sq.mean().detach() if detach_mean else sigma_sq.mean()
     deviation = sigma_sq / mean - 1

@@ -143,7 +143,7 @@ def _reading() -> str:
     return (
         '<section class="card"><h2>How to read this</h2><p>A match says that the two images resemble each other more '
         "than images of different people usually do. It is not proof of identity: look for yourself, and weigh what "
-        "else is known. Rates were measured on other people than yours, and error rates differ between groups of people. "
+        "else is known. Rates were measured on other people than yours, and they differ between groups of people. "
         "Nothing here tells a live person from a photograph of one.</p><p>Compare faces only with the consent of the "
         "people and where the law allows it.</p></section>"
     )

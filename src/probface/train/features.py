@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from probface.contract import InputSpec
 from probface.encoder.features import FeatureExtractor
-from probface.errors import DataError, ImageError, InvalidValue
+from probface.errors import DataError, ImageError, InvalidValue, UnreadableImage
 from probface.face.degrade import MIXTURES
 from probface.pipeline.parallel import available_cores, batches, ordered_map
 from probface.pipeline.recogniser import FaceFinder
@@ -162,9 +162,12 @@ def _images_digest(items: Sequence[Item]) -> str:
     digest = hashlib.sha256()
     for item in items:
         try:
-            content = item.source if isinstance(item.source, bytes) else item.source.read_bytes()
+            source = item.source
+            content = source if isinstance(source, bytes) else source.read_bytes()
         except OSError as error:
             raise DataError(f"image {item.name}: cannot be read ({error.strerror}); mend or remove it") from error
+        except UnreadableImage as error:  # a damaged record: its face will be missing, for this reason
+            content = str(error).encode()
         digest.update(f"{item.name}\0{item.label}\0".encode() + hashlib.sha256(content).digest())
     return digest.hexdigest()
 
