@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import probface
 from probface.contract import InputSpec, ModelContract, ScoreHistogram, Threshold
 from probface.errors import StorageError
 from probface.report.comparison import comparison_page, write_page
@@ -88,7 +89,7 @@ def checked(page: str) -> Checker:
 
 
 def test_the_page_is_whole_and_fetches_nothing() -> None:
-    page = comparison_page(answer(), contract(), version="9.9", command="probface verify a b")
+    page = comparison_page(answer(), contract(), command="probface verify a b")
     checker = checked(page)
     assert len(checker.addresses) == 2  # the two faces
     assert all(address.startswith("data:image/png;base64,") for address in checker.addresses)
@@ -97,11 +98,11 @@ def test_the_page_is_whole_and_fetches_nothing() -> None:
 
 
 def test_every_number_is_there() -> None:
-    text = " ".join(checked(comparison_page(answer(), contract(), version="9.9")).words)
+    text = " ".join(checked(comparison_page(answer(), contract())).words)
     for expected in (
         *("-0.422", "-0.771", "1 in 1,000", "10,882 of 10,881,932", "0.0012"),
         *("0.3123", "0.8345", "88 of 100", "21 of 100", "0.931", "91 x 117", "face of 14 pixels"),
-        *("-1.0234", "-0.7712", "-0.3111", "0.7133", "ab" * 32, "Apache-2.0", "9.9"),
+        *("-1.0234", "-0.7712", "-0.3111", "0.7133", "ab" * 32, "Apache-2.0", probface.__version__),
         "all pairs of some held-out people",
     ):
         assert expected in text, expected
@@ -109,14 +110,14 @@ def test_every_number_is_there() -> None:
 
 @pytest.mark.parametrize(("score", "title", "passed"), [(-0.4217, "Match", 2), (-1.5, "No match", 0)])
 def test_the_verdict_follows_the_threshold(score: float, title: str, passed: int) -> None:
-    page = comparison_page(answer(score), contract(), version="9.9")
+    page = comparison_page(answer(score), contract())
     assert f"<h1>{title}</h1>" in page
     assert page.count("<td>match</td>") == passed
     assert page.count("<td>no match</td>") == 3 - passed
 
 
 def test_names_cannot_break_out() -> None:
-    page = comparison_page(answer(), contract(), version="9.9", command=f"probface verify {HOSTILE}")
+    page = comparison_page(answer(), contract(), command=f"probface verify {HOSTILE}")
     assert "<script" not in page
     assert "<b>you</b>" not in page
     assert HOSTILE in "".join(checked(page).words)
@@ -124,20 +125,20 @@ def test_names_cannot_break_out() -> None:
 
 def test_a_model_without_histograms_still_gets_a_page() -> None:
     bare = replace(contract(), histograms=(), data={}, trained_on="")
-    text = " ".join(checked(comparison_page(answer(), bare, version="9.9")).words)
+    text = " ".join(checked(comparison_page(answer(), bare)).words)
     assert "no score distributions" in text
     assert "unknown data" in text
 
 
 @pytest.mark.parametrize("score", [-40.0, 12.0])
 def test_a_score_beyond_the_distributions_stays_within_the_picture(score: float) -> None:
-    page = comparison_page(answer(score), contract(), version="9.9")
+    page = comparison_page(answer(score), contract())
     for value in re.findall(r'class="score" x1="([^"]+)"', page):
         assert 0 <= float(value) <= 720
 
 
 def test_the_same_comparison_gives_the_same_page() -> None:
-    assert comparison_page(answer(), contract(), version="1") == comparison_page(answer(), contract(), version="1")
+    assert comparison_page(answer(), contract()) == comparison_page(answer(), contract())
 
 
 def test_a_page_that_cannot_be_written(tmp_path: Path) -> None:
@@ -150,7 +151,7 @@ def test_a_page_that_cannot_be_written(tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium here: the page is not laid out in a browser")
 @pytest.mark.parametrize("width", [360, 1100])
 def test_a_browser_lays_the_page_out_without_overflow(tmp_path: Path, width: int) -> None:
-    page = comparison_page(answer(), contract(), version="9.9")
+    page = comparison_page(answer(), contract())
     framed = (
         f'<!DOCTYPE html><title></title><iframe id="f" width="{width}" height="900" src="page.html"></iframe>'
         "<script>onload = () => { const d = document.getElementById('f').contentDocument;"

@@ -41,7 +41,6 @@ def verify_command(
 
     Example: probface verify passport.jpg gate.jpg --fmr 1e-4 --report answer.html
     """
-    from probface import __version__
     from probface.pipeline.recogniser import Recogniser
     from probface.pipeline.verify import verify
     from probface.report.comparison import comparison_page, write_page
@@ -53,11 +52,11 @@ def verify_command(
             warn(f"{face.source}: {warning}")
     if report is not None:
         command = shlex.join(["probface", *sys.argv[1:]])
-        write_page(comparison_page(answer, recogniser.contract, version=__version__, command=command), report)
+        write_page(comparison_page(answer, recogniser.contract, command=command), report)
     if as_json:
         print_json(_document(answer))
     else:
-        _print_text(answer)
+        print_verification(answer)
         if report is not None:
             print(f"report: {report}")
     return 0 if answer.match else 1
@@ -79,7 +78,8 @@ def _document(answer: Verification) -> dict[str, Any]:
     }
 
 
-def _print_text(answer: Verification) -> None:
+def print_verification(answer: Verification) -> None:
+    """The answer as a few lines of text."""
     print("MATCH" if answer.match else "NO MATCH", f"at a false-match rate of {answer.fmr:g}")
     sign = ">" if answer.match else "<="
     print(

@@ -10,6 +10,7 @@ from html import escape
 from importlib import resources
 from pathlib import Path
 
+from probface import __version__
 from probface.contract import ModelContract, ScoreHistogram, Threshold
 from probface.face.image import encode_png
 from probface.report.drawing import clouds, distributions
@@ -19,15 +20,12 @@ from probface.types import EmbeddedFace, Verification
 METRIC_NAMES = {"fastmls": "FastMLS", "mls": "MLS", "cosine": "cosine"}
 
 
-def comparison_page(
-    verification: Verification, contract: ModelContract, *, version: str, command: str | None = None
-) -> str:
+def comparison_page(verification: Verification, contract: ModelContract, *, command: str | None = None) -> str:
     """Tell one comparison as a page.
 
     Args:
         verification: the comparison.
         contract: of the model that made it.
-        version: of ProbFace, for the record.
         command: the command line that was run, for the record.
 
     Returns:
@@ -42,7 +40,7 @@ def comparison_page(
         _certainty(verification),
         _thresholds(verification, contract),
         _reading(),
-        _provenance(verification, contract, version, command),
+        _provenance(verification, contract, command),
     )
     title = "Match" if verification.match else "No match"
     return (
@@ -149,13 +147,13 @@ def _reading() -> str:
     )
 
 
-def _provenance(answer: Verification, contract: ModelContract, version: str, command: str | None) -> str:
+def _provenance(answer: Verification, contract: ModelContract, command: str | None) -> str:
     rows = [
         ("Model", escape(contract.name)),
         ("Backbone", f"<code>{escape(contract.backbone_digest)}</code> ({escape(contract.backbone_licence)})"),
         ("Head", f"{escape(contract.head_licence)}; trained on {escape(contract.trained_on or 'unknown data')}"),
         ("Images", escape(" and ".join(face.source for face in answer.faces))),
-        ("ProbFace", escape(version)),
+        ("ProbFace", escape(__version__)),
     ]
     if command is not None:
         rows.append(("Command", f"<code>{escape(command)}</code>"))
