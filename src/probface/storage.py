@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +28,7 @@ def replacing(path: Path, mend: str = "free space or choose another place") -> I
     Raises:
         StorageError: the folder cannot be made, the file not be written, or the disk is full.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # two processes never share one
     with storage_errors(path, mend):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
@@ -11,11 +10,6 @@ from typing import TypeVar
 
 In = TypeVar("In")
 Out = TypeVar("Out")
-
-
-def available_cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
 def ordered_map(pool: Executor, function: Callable[[In], Out], items: Iterable[In], *, ahead: int) -> Iterator[Out]:

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from probface.contract import InputSpec
 from probface.encoder.features import FeatureExtractor
+from probface.encoder.session import available_cores
 from probface.errors import DataError, ImageError, InvalidValue, UnreadableImage
 from probface.face.degrade import MIXTURES
-from probface.pipeline.parallel import available_cores, batches, ordered_map
+from probface.pipeline.parallel import batches, ordered_map
 from probface.pipeline.recogniser import FaceFinder
 from probface.readers.item import Item
 from probface.storage import write_bytes
