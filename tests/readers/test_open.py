@@ -63,6 +63,19 @@ def test_glob(photos: Path) -> None:
     assert {item.label for item in items} == {"ann"}
 
 
+def test_patterns_end_at_loops_and_leave_hidden_files_out(photos: Path) -> None:
+    (photos / "loop").symlink_to(photos)
+    (photos / "ann" / "up").symlink_to("..")
+    (photos / ".trash").mkdir()
+    for name in (".trash/old.jpg", "ann/._2.png"):
+        (photos / name).touch()
+    every = ["/ann/10.webp", "/ann/2.png", "/b.JPG", "/bob/deep/er/x.tiff"]
+    for pattern in ("**/*", "**", "**/**", "**/*.*"):
+        assert [item.name.removeprefix(photos.as_posix()) for item in open_items(f"{photos}/{pattern}")] == every
+    assert [item.name.rsplit("/", 1)[1] for item in open_items(f"{photos}/**/.*.png")] == ["._2.png"]
+    assert [item.name.rsplit("/", 1)[1] for item in open_items(f"{photos}/a**n/*.png")] == ["2.png"]
+
+
 def test_a_name_with_signs_of_a_pattern(photos: Path) -> None:
     path = photos / "me [1].jpg"
     path.touch()
@@ -83,6 +96,9 @@ def test_containers(tmp_path: Path) -> None:
     assert [item.source for item in open_items(tmp_path / "set.bin")] == [b"a", b"b"]
     assert [item.source for item in open_items(tmp_path / "set.rec")] == [b"image..."]
     assert [item.source for item in open_items(tmp_path / "set.TAR")] == [b"in tar"]
+    matched = list(open_items(f"{tmp_path}/*"))
+    assert [item.source for item in matched] == [b"in tar", b"a", b"b", b"image...", tmp_path / "x.jpg"]
+    assert len({item.name for item in matched}) == len(matched)
 
 
 def test_trouble(photos: Path) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import glob
 import os
+import re
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path, PurePath
 
 from probface.errors import DataError
@@ -35,17 +36,30 @@ def read_folder(root: Path) -> Iterator[Item]:
         if is_dir:
             waiting.extend(sorted(_children(path, seen), reverse=True))
         else:
-            yield _item(path)
+            yield image_item(path)
 
 
-def read_glob(pattern: str) -> Iterator[Item]:
-    """Every image that a pattern names (``**`` reaches into folders below), in the order of the paths.
+def is_pattern(text: str) -> bool:
+    """Whether the text has a sign of a glob pattern in it."""
+    return any(sign in text for sign in "*?[")
 
-    An item's name is its path; its label is the name of the folder that holds it.
+
+def match_files(pattern: str) -> list[Path]:
+    """The files that a pattern names, in the order of the paths; hidden ones only where the pattern has a hidden part.
+
+    ``**`` reaches into folders below, but through no linked one (as in a shell): loops end, and no file comes twice.
     """
-    # Path.glob would take apart an absolute pattern, and needs a folder to begin at.
-    paths = (Path(match) for match in sorted(glob.glob(pattern, recursive=True)) if is_image_name(match))  # noqa: PTH207
-    return (_item(path) for path in paths if not path.is_dir())
+    parts = Path(pattern).parts
+    fixed = list(takewhile(lambda part: not is_pattern(part), parts))
+    # Path.glob wants ``**`` alone in its part, and takes it for folders only where it ends the pattern.
+    wild = [part if part == "**" else re.sub(r"\*+", "*", part) for part in parts[len(fixed) :]]
+    root, wild = Path(*fixed), [*wild, "*"] if wild[-1] == "**" else wild
+    hidden = any(part.startswith(".") for part in wild)
+    return sorted(
+        path
+        for path in set(root.glob("/".join(wild)))
+        if (hidden or not any(part.startswith(".") for part in path.relative_to(root).parts)) and not path.is_dir()
+    )
 
 
 def _children(folder: Path, seen: set[tuple[int, int]]) -> list[tuple[Path, bool]]:
@@ -71,5 +85,6 @@ def _is_dir(entry: os.DirEntry[str]) -> bool:
     return Path(entry).is_dir() if entry.is_symlink() else entry.is_dir()
 
 
-def _item(path: Path) -> Item:
+def image_item(path: Path) -> Item:
+    """The image in a file: named by its path, labelled by the folder that holds it."""
     return Item(path.as_posix(), path, path.absolute().parent.name)

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from probface.errors import DataError
-from probface.readers.folder import is_image_name, read_folder, read_glob
+from probface.readers.folder import image_item, is_image_name, is_pattern, match_files, read_folder
 from probface.readers.item import Item
 from probface.readers.recordio import read_recordio
 from probface.readers.shards import read_shard
@@ -27,8 +27,8 @@ def open_items(path: str | Path) -> Iterator[Item]:
     """The images of a file, a folder or a pattern, one by one, in an order that is the same in every run.
 
     Args:
-        path: an image, a folder (read with all that is below it), a glob pattern, a verification ``.bin``, an MXNet
-            ``.rec``, or a ``.tar`` shard.
+        path: an image, a folder (read with all that is below it), a verification ``.bin``, an MXNet ``.rec``, a
+            ``.tar`` shard, or a glob pattern that names images or such files.
 
     Returns:
         An iterator; images are opened only where their ``source`` is asked for.
@@ -44,8 +44,8 @@ def open_items(path: str | Path) -> Iterator[Item]:
     if is_dir:
         return _some(read_folder(place), f"folder {path}")
     if not exists:
-        if any(sign in str(path) for sign in "*?["):
-            return _some(read_glob(str(path)), f"pattern {path}")
+        if is_pattern(str(path)):
+            return _some(_matched(str(path)), f"pattern {path}")
         raise DataError(f"{path}: no such file or folder; check the path")
     suffix = place.suffix.lower()
     if suffix in CONTAINERS:
@@ -56,6 +56,15 @@ def open_items(path: str | Path) -> Iterator[Item]:
         f"{path}: the suffix {place.suffix!r} is of no known kind; give an image, a folder, a pattern, "
         f"or a file in {', '.join(CONTAINERS)}"
     )
+
+
+def _matched(pattern: str) -> Iterator[Item]:
+    """What the files that a pattern names hold; files of other kinds are passed over."""
+    for path in match_files(pattern):
+        if path.suffix.lower() in CONTAINERS:
+            yield from CONTAINERS[path.suffix.lower()](path)
+        elif is_image_name(path.name):
+            yield image_item(path)
 
 
 def _some(items: Iterator[Item], where: str) -> Iterator[Item]:
