@@ -1,5 +1,6 @@
 """Records are written here with struct, after the format's description; parts and damage included."""
 
+import re
 import struct
 from pathlib import Path
 
@@ -143,9 +144,11 @@ def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path) -> None:
 
 def test_malformed_index(tmp_path: Path) -> None:
     _write(tmp_path, [_content(0, 1.0, b"image")], False)
-    (tmp_path / "train.idx").write_text("0\t0\n1\n")
-    with pytest.raises(DataError, match=r"train\.idx, line 2: '1', expected a key and a byte offset"):
-        list(read_recordio(tmp_path / "train.rec"))
+    for line in ("1", "1\t-5", "1\t2\t3", "", "a\t2", "1\t" + "9" * 30, "\ufffd"):
+        (tmp_path / "train.idx").write_text(f"0\t0\n{line}\n", encoding="utf-8")
+        message = re.escape(f"train.idx, line 2: {line!r}, expected a key and a byte offset")
+        with pytest.raises(DataError, match=message):
+            list(read_recordio(tmp_path / "train.rec"))
 
 
 def test_property(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import io
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,18 @@ def test_reads_only_what_is_asked(tmp_path: Path) -> None:
     items = read_shard(path)
     assert next(items).source == bytes(1000)
     assert len(list(items)) == 99
+
+
+def test_memory_does_not_grow_with_the_members(tmp_path: Path) -> None:
+    peaks = []
+    for count in (1000, 4000):
+        path = _write(tmp_path / f"{count}.tar", {f"{i:05d}.jpg": b"" for i in range(count)})
+        tracemalloc.start()
+        assert sum(1 for _ in read_shard(path)) == count
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    # A kept member takes some 450 bytes; what is freed only by the garbage collector now and then is much less.
+    assert peaks[1] - peaks[0] < 100 * 3000
 
 
 def test_damage_in_the_middle_is_not_taken_for_the_end(tmp_path: Path) -> None:

@@ -50,7 +50,10 @@ def members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     Raises:
         tarfile.ReadError: the archive goes on with something that is no member, which tarfile takes for its end.
     """
-    yield from tar
+    while (member := tar.next()) is not None:
+        yield member
+        # tarfile keeps each member that it has seen, and a shard may have millions.
+        tar.members.clear()  # type: ignore[attr-defined]
     tar.fileobj.seek(tar.offset)
     if any(tar.fileobj.read(tarfile.BLOCKSIZE)):
         raise tarfile.ReadError(f"no member begins at byte {tar.offset}")
