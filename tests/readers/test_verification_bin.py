@@ -80,6 +80,14 @@ def test_refuses_other_names(tmp_path: Path, name: str) -> None:
         read_verification_bin(tmp_path / "set.bin")
 
 
+def test_the_message_is_one_line_whatever_the_name(tmp_path: Path) -> None:
+    (tmp_path / "set.bin").write_bytes(b"\x80\x04\x8c\x04o\ns\x0b\x8c\x06sys\n\x1dm\x93.")
+    with pytest.raises(DataError) as caught:
+        read_verification_bin(tmp_path / "set.bin")
+    assert len(str(caught.value).splitlines()) == 1
+    assert "asks for 'o\\ns" in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "pickled",
     [

@@ -151,7 +151,7 @@ class _Unpickler(pickle.Unpickler):
         """Refuse every name but the few known ones, and answer these with a stand-in."""
         make = _ALLOWED.get((module.replace("numpy._core", "numpy.core"), name))  # numpy 2 moved them
         if make is None:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no image or boolean needs")
+            raise pickle.UnpicklingError(f"it asks for {f'{module}.{name}'!r}, which no image or boolean needs")
         return _Name(make)
 
 
