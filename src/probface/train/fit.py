@@ -108,7 +108,7 @@ def fit_head(
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(config, step)
             images, variants, labels = sampler(step)
-            fused, pairs = features.rows(images, variants), _pairs(labels, images)
+            fused, pairs = features.rows(images, variants), genuine_pairs(labels, images)
             terms = training_step(head, optimiser, fused, features.dim, pairs, recipe.loss)
             if (step + 1) % LOG_EVERY == 0 or step + 1 == config.steps:
                 speed = (step + 1 - first) / (time.perf_counter() - began)
@@ -194,7 +194,7 @@ def _new_head(features: TrainingFeatures, recipe: HeadRecipe) -> UncertaintyHead
         )
 
 
-def _pairs(labels: NDArray[np.int64], images: NDArray[np.int64]) -> Pairs:
+def genuine_pairs(labels: NDArray[np.int64], images: NDArray[np.int64]) -> Pairs:
     """The genuine pairs of a batch, less those of an image with its own copy: their distance says nothing."""
     pairs = Pairs.of(torch.from_numpy(labels))
     source = torch.from_numpy(images)
