@@ -9,6 +9,7 @@ LFW is the folder with people.txt, pairs.txt and the deep-funneled images; MODEL
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -16,7 +17,7 @@ from string import Template
 import numpy as np
 from numpy.typing import NDArray
 
-from lfw_judge import DRAWS, JUDGE_FOLDS, Judge, State
+from lfw_judge import JUDGE_FOLDS, Judge, State
 from probface.eval.cross_pairs import CrossPairs
 from probface.eval.metrics.bootstrap import Interval, Resampled, Statistic, difference, ratio, resample
 from probface.eval.metrics.verification import kfold_accuracy
@@ -83,7 +84,7 @@ def score_of(head: HeadWeights) -> Metric:
     return "fastmls" if head.contract.sigma_sq_width == 1 else "mls"
 
 
-def pair_errors(judge: Judge, head: HeadWeights, metric: Metric, states: list[State]) -> Statistic:
+def pair_errors(judge: Judge, head: HeadWeights, metric: Metric, states: Iterable[State]) -> Statistic:
     """Error rate of the judge's pairs at the score's best threshold, the mean over the states given."""
     first, second = judge.pair_rows
     people = judge.faces.people
@@ -128,8 +129,8 @@ def cross_section(cross: Cross, head: HeadWeights, *, factor: bool) -> str:
     return table(["FMR", "cosine TAR %", "FastMLS TAR %", last], rows)
 
 
-def pairs_section(judge: Judge, head: HeadWeights, draws: list[State]) -> str:
-    rows = []
+def pairs_section(judge: Judge, head: HeadWeights) -> str:
+    rows, draws = [], judge.draws
     for label, states in (("clean", [judge.clean]), (f"degraded, mean of {len(draws)} draws", draws)):
         cos, ours = (sampled(pair_errors(judge, head, metric, states), judge) for metric in ("cosine", score_of(head)))
         points = difference(cos, ours).intervals()[0]
@@ -177,22 +178,35 @@ def ladder_section(judge: Judge, head: HeadWeights) -> str:
     return table(["kind", "clean", *(f"{strength:g}" for strength in STEPS), "strictly rising"], rows)
 
 
-def ablation_section(crosses: dict[str, Cross], draws: list[State], heads: dict[str, HeadWeights]) -> str:
-    judge = crosses["moderate"].judge
+def ablation_section(judge: Judge, heads: dict[str, HeadWeights]) -> list[list[str]]:
+    """A row for each head; all of them read the judge's fused vector, or the embedding at its end."""
+    crosses = [Cross.of(judge, name) for name in ("moderate", "extreme")]
     everyone = np.ones(judge.people, np.int64)
     rows = []
     for label, head in heads.items():
         metric = score_of(head)
         cells = [label]
-        for cross in crosses.values():
+        for cross in crosses:
             tmr = cross.tmr(cross.scores(head, metric))(everyone)
             cells.append(" / ".join(f"{100 * value:.1f}" for value in tmr))
-        for states in (draws, [judge.clean]):
-            cos, ours = (float(pair_errors(judge, head, m, states)(everyone)[0]) for m in ("cosine", metric))
-            cells.append(f"{ours / cos:.3f}" if states is draws else f"{100 * (cos - ours):+.2f}")
+        errors = {
+            (name, m): float(pair_errors(judge, head, m, states)(everyone)[0])
+            for name, states in (("degraded", judge.draws), ("clean", [judge.clean]))
+            for m in ("cosine", metric)
+        }
+        cells.append(f"{errors['degraded', metric] / errors['degraded', 'cosine']:.3f}")
+        cells.append(f"{100 * (errors['clean', 'cosine'] - errors['clean', metric]):+.2f}")
         rows.append(cells)
-    header = ["head", *(f"TAR %, {name}" for name in crosses), "degraded errors / cosine's", "clean accuracy gained"]
-    return table(header, rows)
+    return rows
+
+
+ABLATION_HEADER = [
+    "head",
+    "TAR %, clean and moderate",
+    "TAR %, clean and extreme",
+    "degraded errors / cosine's",
+    "clean accuracy gained",
+]
 
 
 def lfw_accuracy(judge: Judge) -> str:
@@ -207,9 +221,8 @@ def lfw_accuracy(judge: Judge) -> str:
     )
 
 
-def page(judge: Judge, head: HeadWeights, ablation: dict[str, HeadWeights]) -> str:
+def page(judge: Judge, head: HeadWeights, ablation: list[list[str]]) -> str:
     crosses = {name: Cross.of(judge, name) for name in ("moderate", "extreme")}
-    draws = [judge.draw(number) for number in range(DRAWS)]
     moderate, extreme = crosses.values()
     images, genuine = len(judge.faces.names), int(moderate.pairs.genuine.sum())
     impostor = len(moderate.pairs.genuine) - genuine
@@ -225,11 +238,11 @@ def page(judge: Judge, head: HeadWeights, ablation: dict[str, HeadWeights]) -> s
         "resamples": str(RESAMPLES),
         "moderate": cross_section(moderate, head, factor=False),
         "extreme": cross_section(extreme, head, factor=True),
-        "pair_table": pairs_section(judge, head, draws),
+        "pair_table": pairs_section(judge, head),
         "discard_moderate": discard_section(moderate, "moderate", head),
         "discard_extreme": discard_section(extreme, "extreme", head),
         "ladder": ladder_section(judge, head),
-        "ablation": ablation_section(crosses, draws, {"shipped": head, **ablation}),
+        "ablation": table(ABLATION_HEADER, ablation),
         "lfw": lfw_accuracy(judge),
     }
     return Template(text).substitute(values)
@@ -243,9 +256,14 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="folder of cached features")
     parser.add_argument("--out", type=Path, required=True, help="the page to write")
     options = parser.parse_args()
-    judge = Judge(options.data, options.cache or writable_cache_folder() / "train")
+    cache = options.cache or writable_cache_folder() / "train"
     head = load_head(options.model / "head.safetensors" if options.model else head_file("sface_head.safetensors"))
-    ablation = {folder.name: load_head(folder / "head.safetensors") for folder in options.ablation}
+    heads = {folder.name: load_head(folder / "head.safetensors") for folder in options.ablation}
+    wide = {name: one for name, one in heads.items() if one.contract.features[0].startswith("flatten:")}
+    judge = Judge(options.data, cache)
+    ablation = ablation_section(judge, {"shipped": head, **{n: one for n, one in heads.items() if n not in wide}})
+    if wide:
+        ablation += ablation_section(Judge(options.data, cache, flatten_last=True), wide)
     write_bytes(options.out, page(judge, head, ablation).encode())
 
 

@@ -7,7 +7,7 @@ once and cached; every head of the ablation then reads the same ones.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -49,15 +49,30 @@ class State:
     def embeddings(self, head: HeadWeights) -> Embeddings:
         """What the grafted model would give: ``mu``, and the head's ``sigma_sq``."""
         features = self.features if len(head.contract.features) > 1 else self.features[:, -head.contract.dim :]
-        return Embeddings(self.mu, np.exp(head.log_sigma_sq(features)).astype(np.float32))
+        rows = range(0, len(features), 512)  # float64 inside: a part at a time, for the widest heads
+        log_sigma_sq = np.concatenate([head.log_sigma_sq(features[row : row + 512]) for row in rows])
+        return Embeddings(self.mu, np.exp(log_sigma_sq).astype(np.float32))
+
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """The judge's random states, made one by one: together they would not fit in memory with every head's features."""
+
+    judge: Judge
+
+    def __len__(self) -> int:
+        return DRAWS
+
+    def __iter__(self) -> Iterator[State]:
+        return (self.judge.draw(number) for number in range(DRAWS))
 
 
 class Judge:
     """All images that occur in the pairs of the judge's folds."""
 
-    def __init__(self, root: Path, cache: Path) -> None:
+    def __init__(self, root: Path, cache: Path, *, flatten_last: bool = False) -> None:
         self.backbone = resolve_backbone("sface")
-        self.taps = find_taps(self.backbone.model, self.backbone.face)
+        self.taps = find_taps(self.backbone.model, self.backbone.face, flatten_last=flatten_last)
         self.extractor = FeatureExtractor(self.backbone.model, self.taps, self.backbone.input, threads=1)
         self.cache = cache
         lfw = find_lfw(root)
@@ -98,8 +113,13 @@ class Judge:
         """How many people there are."""
         return int(self.faces.people.max()) + 1
 
+    @property
+    def draws(self) -> Draws:
+        """The states in which each image is clean or, with equal chance, degraded moderately by a draw of its own."""
+        return Draws(self)
+
     def draw(self, number: int) -> State:
-        """Each image clean or, with equal chance, degraded moderately by a draw of its own."""
+        """One of :attr:`draws`."""
         degraded = np.random.default_rng([DRAW_SEED, number]).random(len(self.faces.names)) < 0.5
         rows = np.flatnonzero(degraded)
         chosen = dataclasses.replace(
