@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -49,6 +50,9 @@ def embed_command(
             progress=lambda count: bar.advance(task, count),
         )
     if result.errors is not None:
+        with result.errors.open(encoding="utf-8") as lines:
+            for line in lines:
+                warn(json.loads(line)["error"])
         warn(f"{result.failed} images failed, listed in {result.errors}")
     if as_json:
         errors = str(result.errors) if result.errors else None

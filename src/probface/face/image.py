@@ -11,7 +11,7 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
@@ -57,9 +57,8 @@ def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> Image:
     content = _content(source, name)
     if not content:
         raise UnreadableImage(f"image {name}: empty (0 bytes); give a whole image file")
-    with _pillow_limit(max_pixels), warnings.catch_warnings():
-        # Ours is the limit that counts; and what Pillow remarks on broken metadata is nothing that a user can mend.
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's remarks on size and metadata are no use to a caller
         return _decode(content, name, max_pixels)
 
 
@@ -80,11 +79,8 @@ def encode_png(image: Image) -> bytes:
 
 
 @contextmanager
-def _pillow_limit(max_pixels: int) -> Iterator[None]:
-    """Pillow refuses images above a limit that is global to the process: lift it where a larger one was asked for."""
-    if Pillow.MAX_IMAGE_PIXELS is None or max_pixels <= 2 * Pillow.MAX_IMAGE_PIXELS:
-        yield
-        return
+def _without_pillow_limit() -> Iterator[None]:
+    """Pillow refuses images above a limit that is global to the process. Ours decides instead, one thread at a time."""
     with _lifting:
         before = Pillow.MAX_IMAGE_PIXELS
         Pillow.MAX_IMAGE_PIXELS = None
@@ -120,7 +116,8 @@ def _decode(content: bytes, name: str, max_pixels: int) -> Image:
         )
     try:
         picture = header.picture
-        picture.load()
+        with _without_pillow_limit() if header.pixels > (Pillow.MAX_IMAGE_PIXELS or 0) else nullcontext():
+            picture.load()
         picture = ImageOps.exif_transpose(picture)
         return np.ascontiguousarray(_to_rgb(picture), np.uint8)
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError) as error:
@@ -138,12 +135,11 @@ class _Header:
     @classmethod
     def open(cls, content: bytes, name: str) -> _Header:
         try:
-            return cls(Pillow.open(io.BytesIO(content), formats=FORMATS))
+            with _without_pillow_limit():
+                return cls(Pillow.open(io.BytesIO(content), formats=FORMATS))
         except UnidentifiedImageError as error:
             known = ", ".join(FORMATS)
             raise UnreadableImage(f"image {name}: not an image of a known format ({known}); convert it") from error
-        except Pillow.DecompressionBombError as error:
-            raise ImageTooLarge(f"image {name}: {error}; shrink it") from error
         except (OSError, SyntaxError, ValueError, EOFError) as error:
             raise UnreadableImage(f"image {name}: damaged or cut off ({error}); get a whole copy") from error
 

@@ -92,17 +92,21 @@ def embed(
         "max_pixels": max_pixels,
         "part_images": PART_IMAGES,
     }
-    parts = PartsFolder.open(Path(out), recogniser.contract, settings, resume=resume)
     embedder = _BatchEmbedder(recogniser, batch, workers or available_cores(), strict)
-    resumed = 0
     items = chain.from_iterable(open_items(os.fspath(path)) for path in sources)
+    with PartsFolder.open(Path(out), recogniser.contract, settings, resume=resume) as parts:
+        return _embed(parts, items, embedder, progress)
+
+
+def _embed(
+    parts: PartsFolder, items: Iterable[Item], embedder: _BatchEmbedder, progress: Callable[[int], None] | None
+) -> EmbedResult:
+    resumed = 0
     for index, images in enumerate(batches(items, PART_IMAGES)):
-        if parts.has(index):
-            resumed += len(images)
-        else:
-            rows, failed = embedder(images, progress)
-            parts.write(index, rows, failed)
+        if not parts.has(index):
+            parts.write(index, *embedder(images, progress))
             continue
+        resumed += len(images)
         if progress is not None:
             progress(len(images))
     return _finish(parts, resumed)
@@ -111,6 +115,7 @@ def embed(
 def _finish(parts: PartsFolder, resumed: int) -> EmbedResult:
     totals = parts.totals()
     if totals.faces == 0:
+        parts.discard()
         first = f"; the first failed so: {totals.first_error}" if totals.first_error else ""
         raise DataError(f"no face in {totals.failed} images: nothing to write to {parts.out}{first}")
     errors = parts.assemble()

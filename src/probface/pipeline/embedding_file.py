@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,6 +148,20 @@ class PartsFolder:
                 write_bytes(path, manifest.encode())
         return parts
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """A run that failed before its first part leaves nothing; one that failed later can be resumed."""
+        if not any(self._folder.glob("part-*.npz")):
+            self.discard()
+
+    def discard(self) -> None:
+        """Remove the parts."""
+        if self._folder.exists():
+            with storage_errors(self._folder):
+                shutil.rmtree(self._folder)
+
     def has(self, index: int) -> bool:
         """Whether a part is finished."""
         return self._path(index).exists()
@@ -178,8 +192,7 @@ class PartsFolder:
         with replacing(self.out) as temporary:
             (self._write_npz if self.out.suffix == ".npz" else self._write_parquet)(temporary)
             errors = self._write_errors()
-        with storage_errors(self._folder):
-            shutil.rmtree(self._folder)
+        self.discard()
         return errors
 
     def _write_errors(self) -> Path | None:
