@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+
+from probface.contract import InputSpec, ModelContract
+from probface.errors import InsufficientData
+from probface.eval.calibrate import FALSE_MATCH_RATES, calibrate
+from probface.eval.cross_pairs import CrossPairs
+from probface.types import Embeddings
+
+DIM = 16
+
+
+def world(people: int, width: int = 1) -> tuple[Embeddings, np.ndarray, np.ndarray]:
+    """Three images a person, two states each."""
+    rng = np.random.default_rng(people)
+    who = np.repeat(np.arange(people), 3)
+    mu = rng.normal(size=(people, DIM))[who]
+    states = np.concatenate([mu + 0.3 * rng.normal(size=mu.shape), mu + 0.9 * rng.normal(size=mu.shape)])
+    states /= np.linalg.norm(states, axis=1, keepdims=True)
+    sigma_sq = np.repeat([[0.4], [1.0]], len(who), axis=0) * rng.uniform(0.8, 1.2, (2 * len(who), width)) / width
+    return Embeddings(states.astype(np.float32), sigma_sq.astype(np.float32)), who, np.arange(len(who))
+
+
+def calibrated(people: int, width: int = 1) -> tuple[ModelContract, Embeddings, CrossPairs]:
+    embeddings, who, images = world(people, width)
+    pairs = CrossPairs.of(np.tile(who, 2), np.tile(images, 2))
+    contract = calibrate(
+        ModelContract("test", DIM, width, InputSpec(), "ab"),
+        embeddings,
+        np.tile(who, 2),
+        np.tile(images, 2),
+        clean_sigma_sq=embeddings.sigma_sq[: len(who)],
+        extreme_sigma_sq=embeddings.sigma_sq[len(who) :],
+        data="held-out",
+        description="made-up people",
+    )
+    return contract, embeddings, pairs
+
+
+@pytest.mark.parametrize("width", [1, DIM])
+def test_thresholds_keep_their_rate_and_no_lower_one_does(width: int) -> None:
+    contract, embeddings, pairs = calibrated(60, width)
+    impostors = int((~pairs.genuine).sum())
+    metrics = {"mls", "cosine"} | ({"fastmls"} if width == 1 else set())
+    assert {entry.metric for entry in contract.thresholds} == metrics
+    for entry in contract.thresholds:
+        scores = pairs.scores(embeddings, entry.metric)[~pairs.genuine]
+        above = int((scores > entry.threshold).sum())
+        assert above == entry.false_matches
+        assert above / impostors <= entry.fmr <= entry.fmr_upper * 1.0001
+        lower = scores[scores < entry.threshold].max()
+        assert (scores > lower).mean() > entry.fmr
+        assert entry.impostor_pairs == impostors
+        assert contract.data[entry.data] == "made-up people"
+
+
+def test_only_rates_with_pairs_enough_are_measured() -> None:
+    contract, _, pairs = calibrated(60)
+    possible = {fmr for fmr in FALSE_MATCH_RATES if (~pairs.genuine).sum() >= 10 / fmr}
+    assert {entry.fmr for entry in contract.thresholds} == possible
+    assert 1e-2 in possible
+    assert 1e-5 not in possible
+
+
+def test_histograms_are_the_scores() -> None:
+    contract, embeddings, pairs = calibrated(40)
+    for histogram in contract.histograms:
+        scores = pairs.scores(embeddings, histogram.metric)
+        assert sum(histogram.genuine) == pytest.approx(1, abs=1e-5)
+        assert sum(histogram.impostor) == pytest.approx(1, abs=1e-5)
+        middle = (np.array(histogram.edges[1:]) + histogram.edges[:-1]) / 2
+        mean = float(np.array(histogram.genuine) @ middle)
+        assert mean == pytest.approx(scores[pairs.genuine].mean(), abs=histogram.edges[1] - histogram.edges[0])
+
+
+def test_quality_is_best_on_clean_images() -> None:
+    contract, embeddings, _ = calibrated(40)
+    assert contract.quality is not None
+    logs = np.log(embeddings.sigma_sq[:, 0])
+    half = len(logs) // 2
+    assert contract.quality.log_sigma_sq_best < np.median(logs[:half])
+    assert contract.quality.log_sigma_sq_worst > np.median(logs[half:])
+
+
+def test_too_few_people_are_told() -> None:
+    with pytest.raises(InsufficientData, match="needs at least 1000 impostor comparisons, found"):
+        calibrated(5)

@@ -1,0 +1,68 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from probface.errors import StorageError
+from probface.train.arrays import ResumableArray
+
+
+def test_rows_stay_where_they_were_put(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "a.npy"
+    array = ResumableArray(path, (5, 2), np.float32)
+    assert (array.done, array.complete) == (0, False)
+    array.append(np.ones((2, 2)))
+    again = ResumableArray(path, (5, 2), np.float32)
+    assert again.done == 2
+    again.append(np.full((3, 2), 2))
+    assert again.complete
+    np.testing.assert_array_equal(np.load(path), [[1, 1], [1, 1], [2, 2], [2, 2], [2, 2]])
+
+
+def test_another_shape_begins_anew(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    ResumableArray(path, (5, 2), np.float32).append(np.ones((2, 2)))
+    array = ResumableArray(path, (6, 2), np.float32)
+    assert array.done == 0
+    assert array.values.shape == (6, 2)
+
+
+def test_what_was_not_recorded_is_not_counted(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    array = ResumableArray(path, (4, 1), np.float32)
+    array.append(np.ones((1, 1)))
+    array.values[1:3] = 7  # written, and then killed before it was recorded
+    del array
+    again = ResumableArray(path, (4, 1), np.float32)
+    assert again.done == 1
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StorageError, match="PROBFACE_CACHE"):
+        ResumableArray(tmp_path / "file" / "a.npy", (4, 1), np.float32)
+
+
+FULL = """
+import resource, signal, sys
+import numpy as np
+from pathlib import Path
+from probface.errors import StorageError
+from probface.train.arrays import ResumableArray
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+try:
+    ResumableArray(Path(sys.argv[1]), (1000, 1000), np.float32)
+except StorageError as error:
+    print(error)
+"""
+
+
+def test_a_full_disk_is_refused_at_the_start_and_leaves_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FULL, str(tmp_path / "a.npy")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "cannot be written" in ended.stdout
+    assert "PROBFACE_CACHE" in ended.stdout
+    assert list(tmp_path.iterdir()) == []
