@@ -33,7 +33,7 @@ MAX_PIXELS = 40_000_000
 """Default limit on an image's size, against decompression bombs."""
 
 
-def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> Image:
+def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS, name: str | None = None) -> Image:
     """Decode one image.
 
     EXIF orientation is applied; transparency is laid over white; grey, palette, CMYK and 16-bit images become 8-bit
@@ -42,6 +42,7 @@ def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> Image:
     Args:
         source: see :data:`ImageSource`.
         max_pixels: refuse images with more.
+        name: what to call it in messages; :func:`source_name` if not given.
 
     Returns:
         RGB uint8, (height, width, 3), contiguous.
@@ -53,7 +54,7 @@ def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> Image:
     """
     if isinstance(source, np.ndarray):
         return _from_array(source, max_pixels)
-    name = source_name(source)
+    name = source_name(source) if name is None else name
     content = _content(source, name)
     if not content:
         raise UnreadableImage(f"image {name}: empty (0 bytes); give a whole image file")

@@ -79,7 +79,7 @@ class FaceFinder:
             InvalidValue: an "aligned" image of the wrong size.
         """
         label = source_name(source) if name is None else name
-        image = read_image(source, max_pixels=self._max_pixels)
+        image = read_image(source, max_pixels=self._max_pixels, name=label)
         size = (self._spec.height, self._spec.width)
         if self._detector is None:
             if image.shape[:2] != size:

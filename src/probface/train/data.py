@@ -57,7 +57,7 @@ def split(root: Path, config: DataConfig) -> Split:
 
 def _some(
     items: Iterable[Item],
-    folds: dict[str | None, int] | dict[str, int],
+    folds: dict[str, int],
     wanted: tuple[int, ...],
     most: int,
     *,
