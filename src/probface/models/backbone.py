@@ -17,6 +17,7 @@ from probface.models.graph import (
     inspect_face_graph,
     load_graph,
     make_batch_dynamic,
+    naming,
     read_model_file,
 )
 
@@ -53,7 +54,7 @@ def load_backbone(source: str | os.PathLike[str] | bytes, embedding: str | None 
         ModelError: not an ONNX file.
     """
     data = source if isinstance(source, bytes) else read_model_file(Path(source))
-    model = make_batch_dynamic(dequantise(load_graph(source)))
-    return Backbone(
-        model, inspect_face_graph(model, embedding), hashlib.sha256(data).hexdigest(), guess_input_spec(model)
-    )
+    with naming(source):
+        model = make_batch_dynamic(dequantise(load_graph(source)))
+        face = inspect_face_graph(model, embedding)
+    return Backbone(model, face, hashlib.sha256(data).hexdigest(), guess_input_spec(model))

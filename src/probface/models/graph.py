@@ -7,7 +7,8 @@ mean nothing here; only the operators and the shapes do.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,6 +97,18 @@ def _load_external(model: ModelProto, tensors: Sequence[TensorProto], path: Path
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"{path}: its external weights cannot be read ({reason}); put them beside it") from error
+
+
+@contextmanager
+def naming(source: str | os.PathLike[str] | bytes) -> Iterator[None]:
+    """Put the file's name into what the block finds wrong with its graph."""
+    try:
+        yield
+    except ModelError as error:
+        text = str(error)
+        if isinstance(source, bytes) or not text.startswith("model: "):
+            raise
+        raise type(error)(f"model {os.fspath(source)}: {text.removeprefix('model: ')}") from error
 
 
 def make_batch_dynamic(model: ModelProto) -> ModelProto:

@@ -11,7 +11,7 @@ from probface.contract import ModelContract
 from probface.errors import InvalidValue, ModelError, ModelNotFound
 from probface.models.backbone import Backbone, load_backbone
 from probface.models.graft import graft, read_contract
-from probface.models.graph import inspect_face_graph, load_graph
+from probface.models.graph import inspect_face_graph, load_graph, naming
 from probface.models.head_weights import load_head
 from probface.models.record import SFACE, YUNET, ModelRecord
 from probface.models.weights import cache_folder, find_weights, writable_cache_folder
@@ -100,7 +100,8 @@ def resolve_model(model: str | os.PathLike[str]) -> ResolvedModel:
     graph = load_graph(path)
     contract = read_contract(graph)
     if contract is None:
-        inspect_face_graph(graph)
+        with naming(path):
+            inspect_face_graph(graph)
         raise ModelError(
             f"{path}: a face network without uncertainty head; train one: "
             f"probface train head --backbone {path} --data DIR --out DIR"

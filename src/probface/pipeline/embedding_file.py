@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probface.contract import ModelContract
-from probface.errors import DataError, InvalidValue, MissingExtra
+from probface.errors import DataError, InvalidValue, MissingExtra, StorageError
 from probface.storage import replacing, storage_errors, write_bytes
 from probface.types import Embeddings, FloatArray
 
@@ -144,8 +144,11 @@ class PartsFolder:
                         "repeat that run, or delete the folder"
                     )
             else:
-                parts._folder.mkdir(parents=True, exist_ok=True)
-                write_bytes(path, manifest.encode())
+                try:
+                    write_bytes(path, manifest.encode())
+                except StorageError:
+                    parts.discard()
+                    raise
         return parts
 
     def __enter__(self) -> Self:
