@@ -2,7 +2,8 @@
 
 YuNet sees faces from about 10 pixels up to a few hundred. A photo of up to 640 pixels is looked at once, as it is. A
 larger one is looked at shrunk to 640 pixels, where large faces have a size that the network knows, and again at full
-size (at most 2000 pixels), where small ones have. What both find is merged by non-maximum suppression.
+size (at most 2000 pixels), where small ones have. What both find is merged by non-maximum suppression. An image below
+64 pixels, a thumbnail or a tight crop, is first enlarged to 64 (at most fourfold).
 """
 
 from __future__ import annotations
@@ -27,7 +28,13 @@ MIN_FACE_PIXELS = 20
 COARSE_EDGE = 640
 FINE_EDGE = 2000
 SMALLEST_EDGE = 64
-"""An image with a shorter edge is set into a black one: the network's strides need some room."""
+"""What is enlarged to it by its longer edge; an edge still shorter is filled with black: the strides need some room."""
+
+LARGEST_ENLARGEMENT = 4.0
+"""Beyond it, YuNet finds faces in a few blurred blocks of nothing."""
+
+LOG_ERRORS_ONLY = 2
+"""OpenCV's LOG_LEVEL_ERROR, the same number in versions 4 and 5."""
 
 
 class Detector:
@@ -76,11 +83,11 @@ class Detector:
 
     def _look(self, image: Image, ratio: float) -> NDArray[np.float32]:
         """One pass at ``ratio`` of the size: (N, 15) rows of box, landmarks and score, in pixels of ``image``."""
-        if ratio < 1:
-            small = (max(1, round(image.shape[1] * ratio)), max(1, round(image.shape[0] * ratio)))
-            seen = np.asarray(cv2.resize(image, small, interpolation=cv2.INTER_AREA), np.uint8)
-        else:
-            seen = image
+        seen = image
+        if ratio != 1:
+            size = (max(1, round(image.shape[1] * ratio)), max(1, round(image.shape[0] * ratio)))
+            kind = cv2.INTER_AREA if ratio < 1 else cv2.INTER_CUBIC
+            seen = np.asarray(cv2.resize(image, size, interpolation=kind), np.uint8)
         stretch = np.array([image.shape[1] / seen.shape[1], image.shape[0] / seen.shape[0]])
         below, right = (max(0, SMALLEST_EDGE - edge) for edge in seen.shape[:2])
         if below or right:
@@ -101,7 +108,8 @@ class Detector:
             try:
                 self._local.net = _quietly_created(str(self._weights), self._score, self._nms)
             except cv2.error as error:
-                raise ModelError(f"detector {self._weights}: OpenCV cannot load it as YuNet ({error.err})") from error
+                reason = " ".join(error.err.split())  # some of OpenCV's are of several lines
+                raise ModelError(f"detector {self._weights}: OpenCV cannot load it as YuNet ({reason})") from error
         return self._local.net
 
 
@@ -136,10 +144,11 @@ _creation = threading.Lock()
 
 def _quietly_created(weights: str, score: float, nms: float) -> Any:
     """Make the network without OpenCV's remark on targets, which says nothing to a user; its log level is put back."""
+    # OpenCV 5 keeps in cv2.utils.logging what OpenCV 4 has in cv2 itself.
+    logging: Any = getattr(cv2.utils, "logging", cv2)
     with _creation:
-        logging = cv2.utils.logging
         level = logging.getLogLevel()
-        logging.setLogLevel(logging.LOG_LEVEL_ERROR)
+        logging.setLogLevel(min(level, LOG_ERRORS_ONLY))
         try:
             return cv2.FaceDetectorYN.create(weights, "", (320, 320), score, nms, 5000)
         finally:
@@ -148,6 +157,8 @@ def _quietly_created(weights: str, score: float, nms: float) -> Any:
 
 def _ratios(edge: int) -> tuple[float, ...]:
     """The scales at which an image with this longer edge is looked at."""
+    if edge < SMALLEST_EDGE:
+        return (min(SMALLEST_EDGE / edge, LARGEST_ENLARGEMENT),)
     if edge <= COARSE_EDGE:
         return (1.0,)
     return (COARSE_EDGE / edge, min(1.0, FINE_EDGE / edge))
