@@ -1,7 +1,9 @@
 import io
+import os
 import struct
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +119,25 @@ def test_palettes_with_a_transparent_colour() -> None:
     assert image[1, 1].tolist() == [200, 100, 50]
 
 
+@pytest.mark.parametrize("values", [np.linspace(0, 1, 64), np.linspace(0, 255, 64), np.full(64, np.nan)])
+def test_float_pixels_are_refused_not_guessed(values: np.ndarray) -> None:
+    content = encoded(Pillow.fromarray(values.astype(np.float32).reshape(8, 8)), "TIFF")
+    with pytest.raises(UnreadableImage, match="image <bytes>: float pixels.*; save it with 8 or 16 bits"):
+        read_image(content)
+
+
+def test_ycck() -> None:
+    content = encoded(Pillow.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG", quality=95)
+    # The Adobe marker says how the four channels are stored: 0 as they are, 2 as YCCK.
+    marker = content.index(b"Adobe") + 11
+    assert content[marker] in (0, 2)
+    red = read_image(content).reshape(-1, 3).mean(0)
+    other = bytearray(content)
+    other[marker] = 2 - content[marker]
+    assert np.abs(red - [255, 0, 0]).max() < 6
+    assert np.abs(read_image(bytes(other)).reshape(-1, 3).mean(0) - red).max() > 20
+
+
 def test_cmyk() -> None:
     picture = Pillow.new("CMYK", (8, 8), (0, 255, 255, 0))
     assert np.abs(read_image(encoded(picture, "JPEG", quality=95)).reshape(-1, 3).mean(0) - [255, 0, 0]).max() < 6
@@ -167,6 +188,57 @@ def test_files_that_are_no_image(tmp_path: Path) -> None:
         read_image(tmp_path)
     with pytest.raises(UnreadableImage, match="cannot be opened"):
         read_image("nul\0byte.jpg")
+
+
+@pytest.mark.parametrize("source", [None, 5, [1, 2], bytearray(b"x"), Pillow.new("RGB", (4, 4))])
+def test_what_is_no_source_is_told(source: object) -> None:
+    with pytest.raises(InvalidValue, match=f"of type {type(source).__name__}: must be a path, bytes, a binary file"):
+        read_image(source)  # type: ignore[arg-type]
+
+
+def test_files_opened_as_text_or_closed(tmp_path: Path) -> None:
+    with pytest.raises(InvalidValue, match="image <file>: reads as str, not bytes; open it with mode 'rb'"):
+        read_image(io.StringIO("text"))  # type: ignore[arg-type]
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(encoded(Pillow.fromarray(photo()), "JPEG"))
+    with path.open(encoding="utf-8") as text, pytest.raises(UnreadableImage, match="cannot be read.*mode 'rb'"):
+        read_image(text)  # type: ignore[arg-type]
+    with path.open("rb") as file:
+        pass
+    with pytest.raises(UnreadableImage, match="cannot be read.*closed"):
+        read_image(file)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission(tmp_path: Path) -> None:
+    path = tmp_path / "locked.png"
+    path.write_bytes(encoded(Pillow.fromarray(photo())))
+    path.chmod(0)
+    with pytest.raises(UnreadableImage, match=r"locked.png: cannot be opened \(Permission denied\); mend its perm"):
+        read_image(path)
+
+
+def test_threads_leave_the_warning_filters_as_they_were() -> None:
+    content = encoded(Pillow.fromarray(photo(300, 400)), "JPEG")
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        images = list(pool.map(read_image, [content] * 400))
+    assert len(images) == 400
+    assert warnings.filters == before
+
+
+def test_pillows_remarks_stay_inside() -> None:
+    content = bytearray(encoded(Pillow.fromarray(photo()), "TIFF"))
+    directory = struct.unpack_from("<I", content, 4)[0]
+    (entries,) = struct.unpack_from("<H", content, directory)
+    struct.pack_into("<HHII", content, directory + 2 + 12 * (entries - 1), 65000, 2, 1000, len(content) + 5)
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        Pillow.open(io.BytesIO(content)).load()
+    assert heard  # Pillow would speak
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(read_image(bytes(content)), photo())
 
 
 def test_formats_beyond_the_list_are_refused() -> None:

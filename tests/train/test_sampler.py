@@ -49,3 +49,14 @@ def test_variants_come_in_their_shares() -> None:
 def test_too_few_people_are_told() -> None:
     with pytest.raises(DataError, match="1 people have two images or more: a batch needs 4"):
         BalancedSampler(np.array([0, 0, 1, 2, 3]), [1], people=4, images=2, seed=0)
+
+
+def test_every_image_of_a_person_is_as_likely() -> None:
+    counts = [2, 3, 5, 9]
+    labels = np.repeat(np.arange(4), counts)
+    sampler = BalancedSampler(labels, [1], people=4, images=3, seed=1)
+    drawn = np.bincount(np.concatenate([sampler(step)[0] for step in range(3000)]), minlength=len(labels))
+    for person, count in enumerate(counts):
+        mine = drawn[labels == person]
+        expected = 3 * 3000 / count
+        assert np.abs(mine - expected).max() < 5 * np.sqrt(expected), (person, mine)

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,9 +48,9 @@ def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS, name: str |
         RGB uint8, (height, width, 3), contiguous.
 
     Raises:
-        UnreadableImage: missing, a folder, empty, truncated, of no known format.
+        UnreadableImage: missing, a folder, empty, truncated, of no known format, or of float pixels.
         ImageTooLarge: more pixels than ``max_pixels``.
-        InvalidValue: an array of the wrong shape or dtype.
+        InvalidValue: an array of the wrong shape or dtype, a text file object, or no source at all.
     """
     if isinstance(source, np.ndarray):
         return _from_array(source, max_pixels)
@@ -58,8 +58,7 @@ def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS, name: str |
     content = _content(source, name)
     if not content:
         raise UnreadableImage(f"image {name}: empty (0 bytes); give a whole image file")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's remarks on size and metadata are no use to a caller
+    with _QuietPillow():
         return _decode(content, name, max_pixels)
 
 
@@ -79,6 +78,34 @@ def encode_png(image: Image) -> bytes:
     return buffer.getvalue()
 
 
+class _QuietPillow:
+    """No remarks of Pillow's on metadata, which are no use to a caller, while any thread decodes.
+
+    The warning filters are global to the process. Threads that each save and restore them would put them back in the
+    wrong order and leave them changed for good: the first one in saves them, the last one out restores them.
+    """
+
+    _lock: ClassVar[threading.Lock] = threading.Lock()
+    _inside: ClassVar[int] = 0
+    _saved: ClassVar[warnings.catch_warnings[None]]
+
+    def __enter__(self) -> None:
+        cls = type(self)
+        with cls._lock:
+            if cls._inside == 0:
+                cls._saved = warnings.catch_warnings()
+                cls._saved.__enter__()
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+            cls._inside += 1
+
+    def __exit__(self, *exception: object) -> None:
+        cls = type(self)
+        with cls._lock:
+            cls._inside -= 1
+            if cls._inside == 0:
+                cls._saved.__exit__()
+
+
 @contextmanager
 def _without_pillow_limit() -> Iterator[None]:
     """Pillow refuses images above a limit that is global to the process. Ours decides instead, one thread at a time."""
@@ -95,7 +122,7 @@ def _content(source: str | os.PathLike[str] | bytes | BinaryIO, name: str) -> by
     if isinstance(source, bytes):
         return source
     if not isinstance(source, str | os.PathLike):
-        return source.read()
+        return _content_of_file(source, name)
     path = Path(source)
     try:
         return path.read_bytes()
@@ -108,6 +135,20 @@ def _content(source: str | os.PathLike[str] | bytes | BinaryIO, name: str) -> by
         raise UnreadableImage(f"image {name}: cannot be opened ({reason}); mend its permissions or path") from error
 
 
+def _content_of_file(file: object, name: str) -> bytes:
+    read = getattr(file, "read", None)
+    if read is None:
+        kind = type(file).__name__
+        raise InvalidValue(f"image source of type {kind}: must be a path, bytes, a binary file object or a numpy array")
+    try:
+        content = read()
+    except (OSError, ValueError) as error:
+        raise UnreadableImage(f"image {name}: cannot be read ({error}); open it with mode 'rb'") from error
+    if not isinstance(content, bytes):
+        raise InvalidValue(f"image {name}: reads as {type(content).__name__}, not bytes; open it with mode 'rb'")
+    return content
+
+
 def _decode(content: bytes, name: str, max_pixels: int) -> Image:
     header = _Header.open(content, name)
     if header.pixels > max_pixels:
@@ -115,6 +156,8 @@ def _decode(content: bytes, name: str, max_pixels: int) -> Image:
             f"image {name}: {header.width} x {header.height} = {header.pixels} pixels, over the limit of {max_pixels}; "
             "shrink it, or raise max_pixels"
         )
+    if header.picture.mode == "F":
+        raise UnreadableImage(f"image {name}: float pixels, whose range nothing states; save it with 8 or 16 bits")
     try:
         picture = header.picture
         with _without_pillow_limit() if header.pixels > (Pillow.MAX_IMAGE_PIXELS or 0) else nullcontext():
@@ -147,7 +190,7 @@ class _Header:
 
 def _to_rgb(picture: Pillow.Image) -> Image:
     """Any mode of Pillow's to 8-bit RGB."""
-    if picture.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I", "F"):
+    if picture.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I"):
         return _grey16(np.asarray(picture))
     if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
         layer = picture.convert("RGBA")

@@ -52,7 +52,7 @@ def identity_preserving(distance: Tensor, pairs: Pairs, *, margin: float = 3.0, 
     positive = negatives.gather(1, pairs.positive[:, None])
     forbidden = pairs.same.index_select(0, pairs.anchor)
     if mining == "all":
-        hinge = torch.relu(positive - negatives + margin).masked_fill(forbidden, 0)
+        hinge = torch.relu((positive + margin) - negatives).masked_fill(forbidden, 0)
         return hinge.sum() / (~forbidden).sum()
     if mining != "semi_hard":
         raise InvalidValue(f"mining {mining!r}: must be 'semi_hard' or 'all'")

@@ -64,6 +64,6 @@ class UncertaintyHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, F) fused features to (B, outputs) ``log sigma^2``."""
-        hidden = self.fc1((features - self.feature_mean) / self.feature_scale)
+        hidden = self.fc1((features - self.feature_mean).div_(self.feature_scale))
         out = self.scale * self.bn2(self.fc2(torch.relu(self.bn1(hidden)))) + self.shift
         return torch.log(SIGMA_SQ_FLOOR + torch.exp(out))

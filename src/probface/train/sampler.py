@@ -45,12 +45,23 @@ class BalancedSampler:
         """The batch of one step: (B,) image rows, (B,) variants in ascending order, (B,) labels 0..people-1."""
         rng = np.random.default_rng([self._seed, step])
         chosen = rng.choice(len(self._starts), self._people, replace=False, shuffle=False)
-        rows = np.empty((self._people, self._images), np.int64)
-        for row, person in zip(rows, chosen, strict=True):
-            count = self._counts[person]
-            row[:] = self._starts[person] + rng.choice(count, self._images, replace=bool(count < self._images))
+        rows = self._starts[chosen, None] + self._some_of(
+            self._counts[chosen], rng.random((self._people, self._images))
+        )
         variants = np.searchsorted(self._cumulative, rng.random(rows.size), side="right")
         variants = np.minimum(variants, len(self._cumulative) - 1)
         by_variant = np.argsort(variants, kind="stable")
         labels = np.repeat(np.arange(self._people), self._images)
         return self._order[rows.ravel()[by_variant]], variants[by_variant], labels[by_variant]
+
+    def _some_of(self, counts: NDArray[np.int64], uniform: NDArray[np.float64]) -> NDArray[np.int64]:
+        """(P, K) places below each of (P,) counts, all different where there are K: each is drawn among those left."""
+        enough = counts >= self._images
+        places = np.empty(uniform.shape, np.int64)
+        for i in range(self._images):
+            left = np.where(enough, counts - i, counts)
+            place = (uniform[:, i] * left).astype(np.int64)
+            for taken in np.sort(places[:, :i], axis=1).T:
+                place += enough & (place >= taken)
+            places[:, i] = place
+        return places
