@@ -103,7 +103,7 @@ class _QuietPillow:
         with cls._lock:
             cls._inside -= 1
             if cls._inside == 0:
-                cls._saved.__exit__()
+                cls._saved.__exit__(None, None, None)
 
 
 @contextmanager
