@@ -98,6 +98,32 @@ def test_the_template_scales_with_the_size() -> None:
     assert np.abs(double[::2, ::2][inner].astype(int) - single[inner]).max() <= 2
 
 
+@pytest.fixture(scope="module")
+def panorama() -> np.ndarray:
+    """Waves of up to 17 grey levels a pixel, so that a small shift shows."""
+    y, x = np.mgrid[:380, :40_000].astype(np.float32)
+    waves = np.stack([np.sin(x / 7), np.cos(y / 7), np.sin((x + y) / 9)], axis=2)
+    return (127 + 120 * waves).astype(np.uint8)
+
+
+@pytest.mark.parametrize("left", [-30, 5, 20_000, 39_930])
+@pytest.mark.parametrize("scale", [0.8, 3.0])
+def test_a_very_wide_image_gives_what_its_part_gives(panorama: np.ndarray, left: int, scale: float) -> None:
+    start = min(max(0, left - 900), 38_000) // 100 * 100
+    part = np.ascontiguousarray(panorama[:, start : start + 2000])
+    landmarks = [tuple(point) for point in ARCFACE * scale + [left, 20]]
+    expected = align(part, [(px - start, py) for px, py in landmarks])
+    assert expected.std() > 30
+    # Shrinking rounds the two sizes differently: a tenth of a pixel.
+    assert np.abs(align(panorama, landmarks).astype(int) - expected).max() <= (1 if scale < 2 else 5)
+
+
+@pytest.mark.parametrize("size", [(0, 112), (112, -1)])
+def test_a_size_of_nothing(size: tuple[int, int]) -> None:
+    with pytest.raises(InvalidValue, match=r"must be \(height, width\), each 1 or more"):
+        align(scene(112), [tuple(p) for p in ARCFACE], size=size)
+
+
 def test_an_unknown_template() -> None:
     with pytest.raises(InvalidValue, match="template 'ffhq': must be one of arcface, arcface-96"):
         align(scene(112), [tuple(p) for p in ARCFACE], "ffhq")

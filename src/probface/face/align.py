@@ -46,6 +46,10 @@ TEMPLATES: Mapping[str, Template] = MappingProxyType(
 """``arcface``: InsightFace's 112 x 112, also SFace's. ``arcface-96``: the same cut to 96 wide and 112 high."""
 
 
+WARP_LIMIT = 32_766
+"""OpenCV 4 warps no image with a longer edge."""
+
+
 def similarity_transform(source: ArrayLike, target: ArrayLike) -> NDArray[np.float64]:
     """The rotation, uniform scale and shift that take ``source`` nearest to ``target`` (Umeyama 1991, least squares).
 
@@ -92,8 +96,10 @@ def align(
         the result, the image is first shrunk by area averaging: bilinear sampling alone would skip pixels (aliasing).
 
     Raises:
-        InvalidValue: unknown template, or landmarks that all coincide.
+        InvalidValue: unknown template, a size below 1, or landmarks that all coincide.
     """
+    if min(size) < 1:
+        raise InvalidValue(f"size {size}: must be (height, width), each 1 or more")
     if template not in TEMPLATES:
         raise InvalidValue(f"template {template!r}: must be one of {', '.join(TEMPLATES)}")
     target = TEMPLATES[template].scaled(*size)
@@ -101,6 +107,8 @@ def align(
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
     if scale < 0.5:
         image, matrix = _shrink(image, matrix, 2 * scale)
+    if max(image.shape[:2]) > WARP_LIMIT:
+        image, matrix = _cut(image, matrix, size)
     return np.asarray(cv2.warpAffine(image, matrix, (size[1], size[0]), flags=cv2.INTER_LINEAR), np.uint8)
 
 
@@ -111,3 +119,15 @@ def _shrink(image: Image, matrix: NDArray[np.float64], ratio: float) -> tuple[Im
     x, y = width / small[0], height / small[1]
     back = np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2], [0, 0, 1]])
     return np.asarray(cv2.resize(image, small, interpolation=cv2.INTER_AREA), np.uint8), matrix @ back
+
+
+def _cut(image: Image, matrix: NDArray[np.float64], size: tuple[int, int]) -> tuple[Image, NDArray[np.float64]]:
+    """The part of the image that the result shows, and the same mapping from there."""
+    height, width = size
+    inverse = cv2.invertAffineTransform(matrix)
+    corners = np.array([[0, 0, 1], [width, 0, 1], [0, height, 1], [width, height, 1]]) @ inverse.T
+    limits = np.array([image.shape[1] - 1, image.shape[0] - 1])
+    left, top = np.clip(np.floor(corners.min(axis=0)).astype(int) - 2, 0, limits)  # two pixels for the interpolation
+    right, bottom = np.clip(np.ceil(corners.max(axis=0)).astype(int) + 2, 0, limits)
+    shifted = matrix @ [[1, 0, left], [0, 1, top], [0, 0, 1]]
+    return np.ascontiguousarray(image[top : bottom + 1, left : right + 1]), shifted
