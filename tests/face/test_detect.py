@@ -1,3 +1,4 @@
+import io
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -6,10 +7,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 from skimage.data import astronaut
 
 from probface.errors import InvalidValue, ModelError
 from probface.face.detect import Detector, choose_faces
+from probface.face.image import read_image
 from probface.models.registry import list_models
 from probface.models.weights import find_weights
 from probface.pipeline.recogniser import open_detector
@@ -64,6 +67,17 @@ def test_a_face_that_fills_the_photo(detector: Detector) -> None:
     close = cv2.resize(np.ascontiguousarray(astronaut()[50:185, 155:290]), (2000, 2000), interpolation=cv2.INTER_CUBIC)
     (face,) = detector.detect(close)
     assert face.box[3] > 1400
+
+
+@pytest.mark.parametrize(("orientation", "quarter_turns"), [(3, 2), (6, 1), (8, 3)])
+def test_a_photo_that_lies_on_its_side_is_turned_by_its_exif(
+    detector: Detector, orientation: int, quarter_turns: int
+) -> None:
+    exif = Pillow.Exif()
+    exif[0x0112] = orientation
+    stored = io.BytesIO()
+    Pillow.fromarray(np.ascontiguousarray(np.rot90(astronaut(), quarter_turns))).save(stored, "PNG", exif=exif)
+    assert detector.detect(read_image(stored.getvalue())) == detector.detect(astronaut())
 
 
 def test_several_faces_and_who_counts(detector: Detector) -> None:
