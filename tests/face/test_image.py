@@ -63,8 +63,9 @@ def test_every_kind_of_source_gives_the_same(tmp_path: Path) -> None:
     assert [source_name(s) for s in (content, io.BytesIO(), photo())] == ["<bytes>", "<file>", "<array>"]
 
 
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP", "JPEG"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_applied(orientation: int) -> None:
+def test_exif_orientation_is_applied(orientation: int, kind: str) -> None:
     upright = photo()
     # How a camera stores an upright view under each orientation: the inverse of what the viewer must do.
     stored = {
@@ -79,8 +80,40 @@ def test_exif_orientation_is_applied(orientation: int) -> None:
     }[orientation]
     exif = Pillow.Exif()
     exif[0x0112] = orientation
-    content = encoded(Pillow.fromarray(np.ascontiguousarray(stored)), exif=exif)
-    np.testing.assert_array_equal(read_image(content), upright)
+    content = encoded(Pillow.fromarray(np.ascontiguousarray(stored)), kind, exif=exif, lossless=True, quality=95)
+    image = read_image(content)
+    assert image.shape == upright.shape
+    assert np.abs(image.astype(int) - upright).mean() < (5 if kind == "JPEG" else 1e-9)
+
+
+def exif_block(*entries: tuple[int, int, int, bytes]) -> bytes:
+    """EXIF data, written by hand: entries of (tag, type, count, four bytes of value)."""
+    directory = b"".join(struct.pack("<HHI4s", *entry) for entry in entries)
+    return b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + directory + b"\0\0\0\0"
+
+
+SIDEWAYS = (0x0112, 3, 1, b"\x06\0\0\0")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        (0x0131, 11, 1, struct.pack("<f", 1.5)),  # the software's name is a number
+        (0x0100, 2, 4, b"wide"),  # the width is a word
+    ],
+)
+def test_a_photo_with_one_odd_exif_entry_is_read_upright(odd: tuple[int, int, int, bytes]) -> None:
+    picture = Pillow.fromarray(np.ascontiguousarray(np.rot90(photo(), 1)))
+    exif = exif_block(*sorted([odd, SIDEWAYS]))
+    np.testing.assert_array_equal(read_image(encoded(picture, exif=exif)), photo())
+
+
+@pytest.mark.parametrize(
+    "exif", [b"Exif\0\0nothing of the kind", exif_block(SIDEWAYS)[:-14], exif_block((0x0112, 3, 1, b"\x63\0\0\0"))]
+)
+def test_a_photo_with_useless_exif_data_is_read_as_it_is_stored(exif: bytes) -> None:
+    image = read_image(encoded(Pillow.fromarray(photo()), "JPEG", quality=95, exif=exif))
+    assert np.abs(image.astype(int) - photo()).mean() < 5
 
 
 def test_grey_of_1_8_and_16_bits_becomes_rgb() -> None:
@@ -92,6 +125,12 @@ def test_grey_of_1_8_and_16_bits_becomes_rgb() -> None:
     ):
         image = read_image(encoded(picture))
         np.testing.assert_array_equal(image, np.repeat(expected[..., None], 3, axis=2))
+
+
+def test_16_bits_with_the_high_byte_first() -> None:
+    grey = photo()[..., 0]
+    picture = Pillow.frombytes("I;16B", grey.shape[::-1], (grey.astype(">u2") * 257).astype(">u2").tobytes())
+    np.testing.assert_array_equal(read_image(encoded(picture, "TIFF"))[..., 0], grey)
 
 
 def test_32_bit_integers_that_hold_16_bits() -> None:
@@ -118,6 +157,9 @@ def test_palettes_with_a_transparent_colour() -> None:
     image = read_image(encoded(picture, transparency=0))
     assert image[0, 0].tolist() == [255, 255, 255]
     assert image[1, 1].tolist() == [200, 100, 50]
+    partly = read_image(encoded(picture, transparency=bytes([255, 0])))
+    assert partly[0, 0].tolist() == [10, 20, 30]
+    assert partly[1, 1].tolist() == [255, 255, 255]
 
 
 @pytest.mark.parametrize("values", [np.linspace(0, 1, 64), np.linspace(0, 255, 64), np.full(64, np.nan)])
@@ -140,6 +182,12 @@ def test_cmyk_and_ycck_as_opencv_decodes_them(transform: int) -> None:
 def test_cmyk() -> None:
     picture = Pillow.new("CMYK", (8, 8), (0, 255, 255, 0))
     assert np.abs(read_image(encoded(picture, "JPEG", quality=95)).reshape(-1, 3).mean(0) - [255, 0, 0]).max() < 6
+
+
+def test_of_a_phones_two_photos_in_one_jpeg_the_first_counts() -> None:
+    red, blue = (Pillow.new("RGB", (16, 16), colour) for colour in ("red", "blue"))
+    content = encoded(red, "MPO", save_all=True, append_images=[blue])
+    assert np.abs(read_image(content)[8, 8].astype(int) - [255, 0, 0]).max() <= 2
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
@@ -187,6 +235,14 @@ def test_files_that_are_no_image(tmp_path: Path) -> None:
         read_image(tmp_path)
     with pytest.raises(UnreadableImage, match="cannot be opened"):
         read_image("nul\0byte.jpg")
+
+
+@pytest.mark.parametrize("name", ["two\nlines.jpg", "tab\there.jpg", "undecodable\udcff.jpg", ""])
+def test_odd_names_stay_on_one_printable_line(name: str) -> None:
+    with pytest.raises(UnreadableImage) as caught:
+        read_image(name)
+    assert str(caught.value).startswith(f"image {name!r}: ")
+    assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize("source", [None, 5, [1, 2], bytearray(b"x"), Pillow.new("RGB", (4, 4))])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import threading
 import warnings
 from collections.abc import Iterator
@@ -17,8 +18,8 @@ from typing import BinaryIO, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import ExifTags, UnidentifiedImageError
 from PIL import Image as Pillow
-from PIL import ImageOps, UnidentifiedImageError
 
 from probface.errors import ImageTooLarge, InvalidValue, UnreadableImage
 from probface.types import Image
@@ -54,7 +55,7 @@ def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS, name: str |
     """
     if isinstance(source, np.ndarray):
         return _from_array(source, max_pixels)
-    name = source_name(source) if name is None else name
+    name = _on_one_line(source_name(source) if name is None else name)
     content = _content(source, name)
     if not content:
         raise UnreadableImage(f"image {name}: empty (0 bytes); give a whole image file")
@@ -69,6 +70,25 @@ def source_name(source: ImageSource) -> str:
     if isinstance(source, str | os.PathLike):
         return os.fspath(source)
     return "<bytes>" if isinstance(source, bytes) else "<file>"
+
+
+def check_image(array: NDArray[np.generic]) -> Image:
+    """The array itself, if it is an image in the sense of this package.
+
+    Raises:
+        InvalidValue: not RGB uint8 of shape (height, width, 3), or empty.
+    """
+    if array.dtype != np.uint8:
+        hint = " with NaN" if array.dtype.kind == "f" and np.isnan(array.astype(np.float64)).any() else ""
+        raise InvalidValue(
+            f"image array of dtype {array.dtype}{hint}: must be uint8, 0..255; scale and convert it first"
+        )
+    if array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
+        raise InvalidValue(
+            f"image array of shape {array.shape}: must be (height, width, 3) RGB, not empty; "
+            "read_image turns grey (height, width) into it"
+        )
+    return np.asarray(array, np.uint8)
 
 
 def encode_png(image: Image) -> bytes:
@@ -162,8 +182,7 @@ def _decode(content: bytes, name: str, max_pixels: int) -> Image:
         picture = header.picture
         with _without_pillow_limit() if header.pixels > (Pillow.MAX_IMAGE_PIXELS or 0) else nullcontext():
             picture.load()
-        picture = ImageOps.exif_transpose(picture)
-        return np.ascontiguousarray(_to_rgb(picture), np.uint8)
+        return np.ascontiguousarray(_to_rgb(_upright(picture)), np.uint8)
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError) as error:
         raise UnreadableImage(f"image {name}: damaged or cut off ({error}); get a whole copy") from error
 
@@ -188,6 +207,29 @@ class _Header:
             raise UnreadableImage(f"image {name}: damaged or cut off ({error}); get a whole copy") from error
 
 
+_TURNS = {
+    2: Pillow.Transpose.FLIP_LEFT_RIGHT,
+    3: Pillow.Transpose.ROTATE_180,
+    4: Pillow.Transpose.FLIP_TOP_BOTTOM,
+    5: Pillow.Transpose.TRANSPOSE,
+    6: Pillow.Transpose.ROTATE_270,
+    7: Pillow.Transpose.TRANSVERSE,
+    8: Pillow.Transpose.ROTATE_90,
+}
+
+
+def _upright(picture: Pillow.Image) -> Pillow.Image:
+    """The picture as its EXIF orientation says; as it is stored where that cannot be read.
+
+    Pillow's own ``exif_transpose`` also writes all of the EXIF data anew, and fails on one odd entry anywhere in it.
+    """
+    try:
+        turn = _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    except (OSError, SyntaxError, ValueError, TypeError, struct.error):
+        return picture
+    return picture if turn is None else picture.transpose(turn)
+
+
 def _to_rgb(picture: Pillow.Image) -> Image:
     """Any mode of Pillow's to 8-bit RGB."""
     if picture.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I"):
@@ -207,20 +249,17 @@ def _grey16(values: NDArray[np.generic]) -> Image:
 
 
 def _from_array(array: NDArray[np.generic], max_pixels: int) -> Image:
-    if array.dtype != np.uint8:
-        hint = " with NaN" if array.dtype.kind == "f" and np.isnan(array.astype(np.float64)).any() else ""
-        raise InvalidValue(
-            f"image array of dtype {array.dtype}{hint}: must be uint8, 0..255; scale and convert it first"
-        )
     if array.ndim == 2:
         array = np.repeat(array[:, :, None], 3, axis=2)
-    if array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
-        raise InvalidValue(
-            f"image array of shape {array.shape}: must be (height, width, 3) RGB or (height, width) grey"
-        )
-    if array.shape[0] * array.shape[1] > max_pixels:
+    image = check_image(array)
+    height, width = image.shape[:2]
+    if height * width > max_pixels:
         raise ImageTooLarge(
-            f"image array of {array.shape[1]} x {array.shape[0]} pixels: over the limit of {max_pixels}; "
-            "shrink it, or raise max_pixels"
+            f"image array of {width} x {height} pixels: over the limit of {max_pixels}; shrink it, or raise max_pixels"
         )
-    return np.ascontiguousarray(array, np.uint8)
+    return np.ascontiguousarray(image)
+
+
+def _on_one_line(name: str) -> str:
+    """A name for messages: quoted and escaped where it is empty, breaks the line, or is no valid text."""
+    return name if name and name.isprintable() else repr(name)
