@@ -39,11 +39,22 @@ def test_mirrored_points_do_not_make_a_reflection() -> None:
 
 
 @pytest.mark.parametrize(
-    "points", [np.ones((5, 2)), np.full((5, 2), np.nan), np.zeros((4, 2)), np.zeros((5, 3)), np.zeros((1, 2))]
+    ("points", "message"),
+    [
+        (np.ones((5, 2)), r"landmarks \[\[1.0, 1.0\], .*: must be finite and apart"),
+        (np.full((5, 2), np.nan), r"landmarks \[\[nan, nan\], .*: must be finite and apart"),
+        (np.where(ARCFACE > 90, np.inf, ARCFACE), "must be finite and apart"),
+        (ARCFACE * 1e200, "must be finite and apart"),
+        (np.zeros((4, 2)), r"points of shapes \(4, 2\) and \(5, 2\)"),
+        (np.zeros((5, 3)), "points of shapes"),
+        (np.zeros((1, 2)), "points of shapes"),
+    ],
 )
-def test_points_that_fix_nothing(points: np.ndarray) -> None:
-    with pytest.raises(InvalidValue, match=r"points of shapes|must be finite and apart"):
+def test_points_that_fix_nothing(points: np.ndarray, message: str) -> None:
+    with pytest.raises(InvalidValue, match=message):
         similarity_transform(points, ARCFACE)
+    with pytest.raises(InvalidValue, match=r"points of shapes|must be finite and apart"):
+        similarity_transform(ARCFACE, points)
 
 
 def scene(size: int) -> np.ndarray:
@@ -122,6 +133,19 @@ def test_a_very_wide_image_gives_what_its_part_gives(panorama: np.ndarray, left:
 def test_a_size_of_nothing(size: tuple[int, int]) -> None:
     with pytest.raises(InvalidValue, match=r"must be \(height, width\), each 1 or more"):
         align(scene(112), [tuple(p) for p in ARCFACE], size=size)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.full((50, 50, 3), np.nan), "dtype float64 with NaN: must be uint8"),
+        (np.zeros((50, 50), np.uint8), r"shape \(50, 50\): must be \(height, width, 3\)"),
+        (np.zeros((0, 50, 3), np.uint8), r"shape \(0, 50, 3\): must be \(height, width, 3\)"),
+    ],
+)
+def test_what_is_no_image_is_not_aligned(image: np.ndarray, message: str) -> None:
+    with pytest.raises(InvalidValue, match=message):
+        align(image, [tuple(p) for p in ARCFACE])
 
 
 def test_an_unknown_template() -> None:

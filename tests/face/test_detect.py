@@ -106,6 +106,29 @@ def test_one_look_knows_the_largest_face(detector: Detector) -> None:
     assert len(detector.detect(tiny, every=False)) == 1  # nothing in the first look: the second is taken
 
 
+@pytest.mark.parametrize("edge", [100, 250, 500, 640, 641, 900])
+def test_faces_that_fill_a_photo_and_small_ones_at_every_size(detector: Detector, edge: int) -> None:
+    close = cv2.resize(np.ascontiguousarray(astronaut()[50:185, 155:290]), (edge, edge), interpolation=cv2.INTER_AREA)
+    (face,) = detector.detect(close)
+    assert 0.7 < face.box[3] / edge < 1
+    (small,) = detector.detect(pasted((edge, edge), (40, edge - 91, 0)))
+    assert abs(small.box[3] / 40 - 1) < 0.2
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.full((50, 50, 3), np.nan), "dtype float64 with NaN: must be uint8"),
+        (np.zeros((50, 50), np.uint8), r"shape \(50, 50\): must be \(height, width, 3\)"),
+        (np.zeros((50, 50, 4), np.uint8), r"shape \(50, 50, 4\): must be \(height, width, 3\)"),
+        (np.zeros((50, 0, 3), np.uint8), r"shape \(50, 0, 3\): must be \(height, width, 3\)"),
+    ],
+)
+def test_what_is_no_image_is_not_searched(detector: Detector, image: np.ndarray, message: str) -> None:
+    with pytest.raises(InvalidValue, match=message):
+        detector.detect(image)
+
+
 @pytest.mark.parametrize("shape", [(20, 20), (5, 3000), (3000, 5), (1, 1), (250, 250)])
 def test_images_without_a_face_of_any_shape(detector: Detector, shape: tuple[int, int]) -> None:
     assert detector.detect(np.full((*shape, 3), 128, np.uint8)) == ()
@@ -151,11 +174,15 @@ def test_threads_find_what_one_thread_finds(detector: Detector) -> None:
         assert list(pool.map(detector.detect, images)) == alone
 
 
-def test_weights_that_are_none(tmp_path: Path) -> None:
+def test_weights_that_are_none(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "yunet.onnx"
     path.write_bytes(b"nothing of the kind")
-    with pytest.raises(ModelError, match=r"yunet.onnx: OpenCV cannot load it as YuNet"):
+    with pytest.raises(
+        ModelError, match=r"yunet.onnx: OpenCV [\d.]+ cannot load it as YuNet \(.*\); give YuNet's"
+    ) as told:
         Detector(path)
+    assert "\n" not in str(told.value)
+    assert capfd.readouterr().err == ""
 
 
 def test_thresholds_out_of_range() -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from probface.errors import InvalidValue
+from probface.face.image import check_image
 from probface.types import Image
 
 
@@ -61,18 +62,18 @@ def similarity_transform(source: ArrayLike, target: ArrayLike) -> NDArray[np.flo
         (2, 3) matrix M: ``M @ [x, y, 1]`` maps a source point. Never a reflection.
 
     Raises:
-        InvalidValue: fewer than two points, different shapes, or source points that all coincide.
+        InvalidValue: fewer than two points, different shapes, or points that all coincide or are not finite.
     """
     a, b = np.asarray(source, np.float64), np.asarray(target, np.float64)
     if a.shape != b.shape or a.ndim != 2 or a.shape[1] != 2 or len(a) < 2:
         raise InvalidValue(f"points of shapes {a.shape} and {b.shape}: need the same (K, 2), K 2 or more")
+    for points in (a, b):
+        if not np.isfinite(points).all() or not 1e-6 < np.ptp(points, axis=0).max() < 1e100:
+            raise InvalidValue(f"landmarks {points.tolist()}: must be finite and apart from each other")
     centre_a, centre_b = a.mean(axis=0), b.mean(axis=0)
     # In the plane the best rotation and scale are one complex number: sum conj(a) b / sum |a|^2.
     za, zb = ((a - centre_a) @ [1, 1j]), ((b - centre_b) @ [1, 1j])
-    spread = float((za * za.conj()).real.sum())
-    if not np.isfinite(spread) or spread < 1e-12:
-        raise InvalidValue(f"landmarks {a.tolist()}: must be finite and apart from each other")
-    turn = (za.conj() * zb).sum() / spread
+    turn = (za.conj() * zb).sum() / (za.conj() * za).real.sum()
     rotation = np.array([[turn.real, -turn.imag], [turn.imag, turn.real]])
     return np.column_stack([rotation, centre_b - rotation @ centre_a])
 
@@ -96,12 +97,13 @@ def align(
         the result, the image is first shrunk by area averaging: bilinear sampling alone would skip pixels (aliasing).
 
     Raises:
-        InvalidValue: unknown template, a size below 1, or landmarks that all coincide.
+        InvalidValue: unknown template, a size below 1, landmarks that all coincide, or an image not RGB uint8.
     """
     if min(size) < 1:
         raise InvalidValue(f"size {size}: must be (height, width), each 1 or more")
     if template not in TEMPLATES:
         raise InvalidValue(f"template {template!r}: must be one of {', '.join(TEMPLATES)}")
+    image = check_image(image)
     target = TEMPLATES[template].scaled(*size)
     matrix = similarity_transform(landmarks, target)
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probface.errors import InvalidValue, ModelError
+from probface.face.image import check_image
 from probface.types import Face, Image
 
 FacePolicy: TypeAlias = Literal["largest", "central", "all"]
@@ -33,8 +34,8 @@ SMALLEST_EDGE = 64
 LARGEST_ENLARGEMENT = 4.0
 """Beyond it, YuNet finds faces in a few blurred blocks of nothing."""
 
-LOG_ERRORS_ONLY = 2
-"""OpenCV's LOG_LEVEL_ERROR, the same number in versions 4 and 5."""
+LOG_FATAL_ONLY = 1
+"""OpenCV's LOG_LEVEL_FATAL, the same number in versions 4 and 5."""
 
 
 class Detector:
@@ -68,7 +69,11 @@ class Detector:
 
         Returns:
             The faces, largest first, in pixels of ``image``.
+
+        Raises:
+            InvalidValue: not RGB uint8, or empty.
         """
+        image = check_image(image)
         rows = np.empty((0, 15), np.float32)
         for ratio in _ratios(max(image.shape[:2])):
             if every or len(rows) == 0:
@@ -109,7 +114,10 @@ class Detector:
                 self._local.net = _quietly_created(str(self._weights), self._score, self._nms)
             except cv2.error as error:
                 reason = " ".join(error.err.split())  # some of OpenCV's are of several lines
-                raise ModelError(f"detector {self._weights}: OpenCV cannot load it as YuNet ({reason})") from error
+                raise ModelError(
+                    f"detector {self._weights}: OpenCV {cv2.__version__} cannot load it as YuNet ({reason}); "
+                    "give YuNet's ONNX file (a block-quantised one needs OpenCV 4.11 or later)"
+                ) from error
         return self._local.net
 
 
@@ -143,12 +151,12 @@ _creation = threading.Lock()
 
 
 def _quietly_created(weights: str, score: float, nms: float) -> Any:
-    """Make the network without OpenCV's remark on targets, which says nothing to a user; its log level is put back."""
+    """Make the network without OpenCV's remarks: errors come as exceptions anyhow. Its log level is put back."""
     # OpenCV 5 keeps in cv2.utils.logging what OpenCV 4 has in cv2 itself.
     logging: Any = getattr(cv2.utils, "logging", cv2)
     with _creation:
         level = logging.getLogLevel()
-        logging.setLogLevel(min(level, LOG_ERRORS_ONLY))
+        logging.setLogLevel(min(level, LOG_FATAL_ONLY))
         try:
             return cv2.FaceDetectorYN.create(weights, "", (320, 320), score, nms, 5000)
         finally:
