@@ -4,6 +4,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 from hypothesis import given
@@ -64,6 +65,21 @@ def test_folding_agrees_with_onnx_runtime(scale: np.ndarray, zero_point: np.ndar
     x = np.eye(6, dtype=np.float32)
     before, after = (ort.InferenceSession(m.SerializeToString()).run(None, {"x": x})[0] for m in (model, folded))
     np.testing.assert_array_equal(before, after)
+
+
+@pytest.mark.parametrize(("axis", "block", "blocks"), [(1, 2, 4), (1, -1, 3), (1, 4, 1), (2, 2, 3)])
+def test_blocks_that_do_not_fit_are_refused(axis: int, block: int, blocks: int) -> None:
+    quantised = np.zeros((4, 6), np.int8)
+    scale = np.ones((4, blocks), np.float32)
+    with pytest.raises((ValueError, IndexError)):
+        dequantise_weight(quantised, scale, np.zeros_like(scale), axis, block)
+
+
+def test_a_damaged_attribute_names_the_weight() -> None:
+    model, _ = weight_model(np.ones((4, 3), np.float32), None, 7)
+    model.graph.node[0].attribute.add(name="block_size", i=2, type=onnx.AttributeProto.INT)
+    with pytest.raises(ModelError, match=r"weight 'q': its scales or shape do not fit"):
+        dequantise(model)
 
 
 def test_scales_that_do_not_fit_name_the_weight() -> None:

@@ -11,7 +11,7 @@ these nodes. Folding them is exact: it computes what the nodes would.
 from __future__ import annotations
 
 import numpy as np
-from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, numpy_helper
 
 from probface.errors import ModelError
 from probface.models.wiring import Array, Wiring
@@ -55,20 +55,20 @@ def _fold(node: NodeProto, wiring: Wiring, weights: dict[str, Array]) -> Array |
     """The constant that a node computes, if it is one of those folded here; else None."""
     if node.op_type not in ("DequantizeLinear", "Reshape"):
         return None
-    operands = [weights[name] if name in weights else wiring.value(name) for name in node.input if name]
-    known = [operand for operand in operands if operand is not None]
-    if len(known) < len(operands):
-        return None
-    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    attributes = {attribute.name: attribute.i for attribute in node.attribute}
     axis, block_size = attributes.get("axis", 1), attributes.get("block_size", 0)
     try:
+        operands = [weights[name] if name in weights else wiring.value(name) for name in node.input if name]
+        known = [operand for operand in operands if operand is not None]
+        if len(known) < len(operands):
+            return None
         if node.op_type == "Reshape":
-            return _reshape(known[0], known[1].tolist()) if node.input[0] in weights else None
+            return _reshape(known[0], known[1].astype(np.int64).ravel().tolist()) if node.input[0] in weights else None
         if known[1].dtype != np.float32:
             return None
         zero_point = known[2] if len(known) > 2 else np.zeros_like(known[1])
         return dequantise_weight(known[0], known[1], zero_point, axis, block_size)
-    except ValueError as error:
+    except (ValueError, IndexError) as error:
         raise ModelError(
             f"weight {node.input[0]!r}: its scales or shape do not fit ({error}); get the model file again"
         ) from error
@@ -92,14 +92,16 @@ def dequantise_weight(quantised: Array, scale: Array, zero_point: Array, axis: i
 
     Raises:
         ValueError: the shapes do not fit.
+        IndexError: there is no such axis.
     """
 
     def spread(parameter: Array) -> FloatArray:
         values = parameter.astype(np.float32)
         if block_size:
-            repeated = np.repeat(values, block_size, axis=axis)
-            return repeated[(slice(None),) * (axis % values.ndim) + (slice(quantised.shape[axis]),)]
-        if values.ndim == 1 and values.size > 1:
+            if values.shape[axis] != -(-quantised.shape[axis] // block_size):
+                raise ValueError(f"{values.shape[axis]} blocks of {block_size} for {quantised.shape[axis]}")
+            return np.take(values, np.arange(quantised.shape[axis]) // block_size, axis=axis)
+        if values.ndim == 1 and values.size > 1 and quantised.ndim:
             return values.reshape([-1 if i == axis % quantised.ndim else 1 for i in range(quantised.ndim)])
         return values
 
