@@ -100,6 +100,16 @@ def test_missing_external_weights_are_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_functions_of_the_file_are_written_out() -> None:
+    model = face_graph([helper.make_node("Act", ["raw"], ["out"], domain="own")])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+    function = helper.make_function("own", "Act", ["x"], ["y"], [helper.make_node("Relu", ["x"], ["y"])], opsets[:1])
+    model = helper.make_model(model.graph, functions=[function], opset_imports=opsets, ir_version=8)
+    read = load_graph(model.SerializeToString())
+    assert [node.op_type for node in read.graph.node] == ["GlobalAveragePool", "Flatten", "Relu"]
+    assert inspect_face_graph(read).embedding == "out"
+
+
 def test_external_weights_in_bytes_are_refused(tmp_path: Path) -> None:
     data = external_model(tmp_path, "weights.bin").read_bytes()
     with pytest.raises(ModelError, match="give the path instead"):

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from onnx import ModelProto, TensorProto, external_data_helper
+from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
+from onnx import ModelProto, TensorProto, external_data_helper, inliner
 
 from probface.contract import InputSpec
 from probface.errors import ModelError, ModelNotFound, NotAFaceModel
@@ -47,7 +47,8 @@ class FaceGraph:
 def load_graph(source: str | os.PathLike[str] | bytes) -> ModelProto:
     """Read an ONNX file, or the bytes of one.
 
-    Weights in external files are read only from the model's own folder.
+    Functions that the file defines for itself are written out, so that only operators are left. Weights in external
+    files are read only from the model's own folder.
 
     Raises:
         ModelNotFound: no such file.
@@ -59,6 +60,8 @@ def load_graph(source: str | os.PathLike[str] | bytes) -> ModelProto:
         model = onnx.load_model_from_string(data)
     except DecodeError as error:
         raise ModelError(f"{where}: not an ONNX file; give a model in ONNX format") from error
+    if not _has_readable_text(model):
+        raise ModelError(f"{where}: damaged, a name in it is not UTF-8; get the model file again")
     if not model.graph.node:
         raise ModelError(f"{where}: an ONNX file holds a graph, and this one has none; give a model in ONNX format")
     external = [tensor for tensor in model.graph.initializer if external_data_helper.uses_external_data(tensor)]
@@ -66,7 +69,21 @@ def load_graph(source: str | os.PathLike[str] | bytes) -> ModelProto:
         if isinstance(source, bytes):
             raise ModelError(f"{where}: weights lie in external files, which bytes cannot have; give the path instead")
         _load_external(model, external, Path(source))
-    return model
+    return inliner.inline_local_functions(model) if model.functions else model
+
+
+def _has_readable_text(message: Message) -> bool:
+    """Whether all text is UTF-8. Protobuf gives other text as bytes, which fail much later, far from the cause."""
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_STRING:
+            texts = (value,) if isinstance(value, str | bytes) else value
+            if any(isinstance(text, bytes) for text in texts):
+                return False
+        elif field.type == field.TYPE_MESSAGE:
+            parts = (value,) if isinstance(value, Message) else value
+            if not all(_has_readable_text(part) for part in parts):
+                return False
+    return True
 
 
 def read_model_file(path: Path) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -22,6 +23,10 @@ OLDEST_OPSET = 7
 
 _OPSET_AXES_AS_INPUT = 18
 
+_CONSTANT_TYPES = MappingProxyType(
+    {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
+)
+
 
 class Wiring:
     """Who makes and who reads each tensor of a graph, and which tensors are constants."""
@@ -39,6 +44,9 @@ class Wiring:
             for attribute in node.attribute if node.op_type == "Constant" else ():
                 if attribute.name == "value":
                     self.constants[node.output[0]] = attribute.t
+                elif attribute.name in _CONSTANT_TYPES:
+                    value = np.array(helper.get_attribute_value(attribute), _CONSTANT_TYPES[attribute.name])
+                    self.constants[node.output[0]] = numpy_helper.from_array(value, node.output[0])
 
     def made_by(self, name: str) -> str:
         """The operator that makes a tensor; empty for an input or a constant."""
