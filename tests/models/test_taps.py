@@ -125,6 +125,22 @@ GELU = [
     helper.make_node("Add", ["b", "three"], ["c"]),
     helper.make_node("Mul", ["x", "c"], ["act"]),
 ]
+TANH_GELU = [
+    helper.make_node("Mul", ["x", "three"], ["half"]),
+    helper.make_node("Mul", ["x", "x"], ["a"]),
+    helper.make_node("Mul", ["x", "a"], ["b"]),
+    helper.make_node("Mul", ["b", "six"], ["c"]),
+    helper.make_node("Add", ["x", "c"], ["d"]),
+    helper.make_node("Tanh", ["d"], ["e"]),
+    helper.make_node("Add", ["e", "three"], ["f"]),
+    helper.make_node("Mul", ["half", "f"], ["act"]),
+]
+CONSTANT_NODE = [
+    helper.make_node("Constant", [], ["four"], value_float=4.0),
+    helper.make_node("Add", ["x", "four"], ["a"]),
+    helper.make_node("HardSigmoid", ["a"], ["b"]),
+    helper.make_node("Mul", ["x", "b"], ["act"]),
+]
 RELU6 = [helper.make_node("Clip", ["x", "zero", "six"], ["act"])]
 SQUEEZE_AND_EXCITE = [
     helper.make_node("Relu", ["x"], ["act"]),
@@ -137,8 +153,16 @@ SQUEEZE_AND_EXCITE = [
 
 @pytest.mark.parametrize(
     ("nodes", "tap"),
-    [(SWISH, "act"), (HARD_SWISH, "c"), (GELU, "act"), (RELU6, "act"), (SQUEEZE_AND_EXCITE, "act")],
-    ids=["swish", "hard swish", "gelu", "relu6", "squeeze and excite"],
+    [
+        (SWISH, "act"),
+        (HARD_SWISH, "c"),
+        (GELU, "act"),
+        (TANH_GELU, "act"),
+        (CONSTANT_NODE, "act"),
+        (RELU6, "act"),
+        (SQUEEZE_AND_EXCITE, "act"),
+    ],
+    ids=["swish", "hard swish", "gelu", "tanh gelu", "constant node", "relu6", "squeeze and excite"],
 )
 def test_activations_written_in_several_nodes(nodes: list[onnx.NodeProto], tap: str) -> None:
     last = nodes[-1].output[0]

@@ -38,8 +38,8 @@ _ACTIVATIONS = frozenset(
     )
 )
 _GATES = frozenset(("Sigmoid", "HardSigmoid", "Tanh", "Erf", "Clip", "Softplus"))
-_GATE_STEPS = frozenset(("Add", "Mul", "Div", "Sub", *_GATES))
-"""What may lie between ``x`` and its gate in ``x * gate(x)``: arithmetic with constants, and the gate itself."""
+_GATE_STEPS = frozenset(("Add", "Mul", "Div", "Sub", "Pow", *_GATES))
+"""What may lie between ``x`` and its gate in ``x * gate(x)``: arithmetic, and the gate itself."""
 
 FEATURES = "features"
 GAP, FLATTEN, EMBEDDING = "gap", "flatten", "embedding"
@@ -203,15 +203,33 @@ def _self_gate(wiring: Wiring, node: NodeProto) -> set[str]:
     varying = wiring.varying(node)
     if node.op_type != "Mul" or len(varying) != 2:
         return set()
-    for x, gate in (varying, reversed(varying)):
-        steps, gated = set(), False
-        while wiring.made_by(gate) in _GATE_STEPS and gate != x:
-            steps.add(gate)
-            gated |= wiring.made_by(gate) in _GATES
-            inputs = wiring.varying(wiring.producer[gate])
-            if len(inputs) != 1:
-                break
-            gate = inputs[0]
-        if gated and gate == x:
+    for factor, gate in (varying, reversed(varying)):
+        x = _without_constant_factors(wiring, factor)
+        steps = _steps_between(wiring, x, gate)
+        if any(wiring.made_by(step) in _GATES for step in steps):
             return steps
     return set()
+
+
+def _without_constant_factors(wiring: Wiring, name: str) -> str:
+    while wiring.made_by(name) in ("Mul", "Div"):
+        varying = wiring.varying(wiring.producer[name])
+        if len(varying) != 1:
+            break
+        name = varying[0]
+    return name
+
+
+def _steps_between(wiring: Wiring, x: str, gate: str) -> set[str]:
+    """All tensors from ``x``, left out, to ``gate``; none where ``gate`` is not made from ``x`` alone, step by step."""
+    steps: set[str] = set()
+    waiting = [gate]
+    while waiting:
+        name = waiting.pop()
+        if name == x or name in steps:
+            continue
+        if wiring.made_by(name) not in _GATE_STEPS:
+            return set()
+        steps.add(name)
+        waiting.extend(wiring.varying(wiring.producer[name]))
+    return steps
