@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
+import safetensors.torch
 import torch
 
 from probface.contract import Rescaling
@@ -71,6 +72,11 @@ def test_a_missing_contract_or_tensor_is_named(head: HeadWeights) -> None:
         load_head(safetensors.numpy.save(tensors))
     with pytest.raises(ModelError, match="'feature_mean' is missing"):
         load_head(safetensors.numpy.save(tensors, {"contract": head.contract.to_json()}))
+
+
+def test_a_type_that_numpy_lacks_is_named() -> None:
+    with pytest.raises(ModelError, match="a tensor of type 'BF16' is in it, must be float32"):
+        load_head(safetensors.torch.save({"shift": torch.zeros((), dtype=torch.bfloat16)}))
 
 
 @pytest.mark.parametrize(

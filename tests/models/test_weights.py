@@ -3,11 +3,13 @@ from __future__ import annotations
 import hashlib
 import io
 import socket
+import socketserver
 import sys
 import urllib.request
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -143,6 +145,35 @@ def test_a_failed_download_is_one_line(
     serve(OSError("no route"))
     with pytest.raises(ModelNotFound, match=r"download failed \(no route\); try again"):
         find_weights(record, download=True)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nweights o\r\n17", r"IncompleteRead\(.*"),
+        (b"this is no HTTP\r\n\r\n", r"this is no HTTP.*"),
+    ],
+    ids=["cut within", "another protocol"],
+)
+def test_a_broken_answer_is_one_line(
+    cache: Path, record: ModelRecord, monkeypatch: pytest.MonkeyPatch, answer: bytes, reason: str
+) -> None:
+    class Broken(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(4096)
+            self.request.sendall(answer)
+
+    real = urllib.request.urlopen
+    with socketserver.TCPServer(("127.0.0.1", 0), Broken) as server:
+        address = f"http://127.0.0.1:{server.server_address[1]}/"
+        monkeypatch.setattr(urllib.request, "urlopen", lambda _, timeout: real(address, timeout=timeout))
+        serving = Thread(target=server.handle_request)
+        serving.start()
+        with pytest.raises(ModelNotFound, match=rf"download failed \({reason}\); try again") as caught:
+            find_weights(record, download=True)
+        serving.join()
+    assert "\n" not in str(caught.value)
+    assert not list(cache.iterdir())
 
 
 def test_only_safe_addresses_are_downloaded(cache: Path, record: ModelRecord) -> None:

