@@ -171,11 +171,31 @@ def test_a_zero_embedding_is_never_returned(
         FeatureExtractor(zero, taps, backbone.input).extract(crops)
 
 
-def test_a_file_that_onnx_runtime_refuses_is_one_line(resolve: Resolve) -> None:
+@pytest.mark.parametrize("damage", [b"no model", Path("gone.onnx"), "a name"], ids=["not onnx", "no file", "a name"])
+def test_a_file_that_onnx_runtime_refuses_is_one_line(
+    resolve: Resolve, capfd: pytest.CaptureFixture[str], damage: bytes | Path | str
+) -> None:
     model = resolve("resnet")
+    renamed = model.onnx.replace(b"probface/relu", b"probface\xffrelu", 1)
     with pytest.raises(ModelError, match="ONNX Runtime cannot load it") as caught:
-        Encoder(replace(model, onnx=b"no model"))
+        Encoder(replace(model, onnx=renamed if damage == "a name" else damage))
     assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no driver\nat line 7"), RuntimeError()], ids=["told", "untold"])
+def test_a_provider_that_does_not_start_is_one_line(
+    resolve: Resolve, monkeypatch: pytest.MonkeyPatch, error: RuntimeError
+) -> None:
+    def start(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(ort, "get_available_providers", lambda: list(PROVIDERS.values()))
+    monkeypatch.setattr(ort, "InferenceSession", start)
+    with pytest.raises(
+        ProviderUnavailable, match=r"'cuda': does not start .* \((no driver|RuntimeError)\); check its drivers"
+    ):
+        Encoder(resolve("resnet"), provider="cuda")
 
 
 def test_a_contract_that_lies_about_widths_is_found_out(resolve: Resolve) -> None:

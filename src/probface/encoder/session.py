@@ -13,7 +13,7 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
 from probface.contract import InputSpec
-from probface.encoder.preprocess import to_input
+from probface.encoder.preprocess import check_crops, to_input
 from probface.errors import InvalidValue, ModelError, ProviderUnavailable
 from probface.types import FloatArray, Image
 
@@ -32,10 +32,13 @@ PROVIDERS = MappingProxyType(
 DEFAULT_BATCH = 32
 
 _ERRORS_ONLY = 3
+_FILE_ERRORS = (runtime.InvalidGraph, runtime.InvalidProtobuf, runtime.NoSuchFile, UnicodeDecodeError)
 _RUNTIME_ERRORS = (
-    *(runtime.Fail, runtime.InvalidArgument, runtime.InvalidGraph, runtime.InvalidProtobuf),
-    *(runtime.NotImplemented, runtime.RuntimeException),
+    *(*_FILE_ERRORS, runtime.Fail, runtime.InvalidArgument, runtime.NotImplemented),
+    *(runtime.RuntimeException, runtime.EPFail, RuntimeError),
 )
+"""The last: what C++ throws while a provider starts."""
+
 _SAME = 1e-3
 """How far a row may be, relative to its length, from the same row computed alone: far above rounding, far below 1."""
 
@@ -86,26 +89,30 @@ class Network:
         """
         if batch_size < 1:
             raise InvalidValue(f"batch size {batch_size}: must be 1 or more")
-        tensor = to_input(crops, self._spec)
-        if len(tensor) == 0:
+        check_crops(crops, self._spec)
+        if len(crops) == 0:
             return tuple(np.zeros((0, width), np.float32) for width in self._widths)
-        if len(tensor) > 1 and batch_size > 1 and self._takes_batches is None:
-            self._takes_batches = self._try_batch(tensor[:2])
+        if len(crops) > 1 and batch_size > 1 and self._takes_batches is None:
+            self._takes_batches = self._try_batch(crops[:2])
         step = batch_size if self._takes_batches else 1
-        parts = [self._feed(tensor[start : start + step]) for start in range(0, len(tensor), step)]
+        parts = [self._feed(crops[start : start + step]) for start in range(0, len(crops), step)]
         return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
 
-    def _feed(self, batch: FloatArray) -> Sequence[FloatArray]:
+    def _feed(self, crops: Image) -> Sequence[FloatArray]:
+        batch = to_input(crops, self._spec)
         try:
             arrays: Sequence[FloatArray] = self._session.run(self._outputs, {self._input: batch})
         except _RUNTIME_ERRORS as error:
-            raise ModelError(f"model: ONNX Runtime failed on {len(batch)} faces ({_first_line(error)})") from error
+            reason = _first_line(error)
+            raise ModelError(
+                f"model: ONNX Runtime failed on {len(batch)} faces ({reason}); use smaller batches, or export it again"
+            ) from error
         wrong = [array.shape for array in arrays if array.ndim != 2 or len(array) != len(batch)]
         if wrong:
             raise ModelError(f"model: an output of shape {wrong[0]} for {len(batch)} faces; export the model again")
         return arrays
 
-    def _try_batch(self, pair: FloatArray) -> bool:
+    def _try_batch(self, pair: Image) -> bool:
         """Whether two rows together give what the second gives alone."""
         alone = self._feed(pair[1:])
         try:
@@ -113,7 +120,7 @@ class Network:
         except ModelError:
             return False
         # Rows that are not finite compare false, which is well: whoever asked for them refuses them by name.
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
             return not any(
                 np.linalg.norm(both[1] - one[0]) > _SAME * np.linalg.norm(one[0])
                 for both, one in zip(together, alone, strict=True)
@@ -139,12 +146,18 @@ def _open(model: Path | bytes, provider: str, threads: int) -> Any:
     options.log_severity_level = _ERRORS_ONLY
     options.intra_op_num_threads = threads or available_cores()
     wanted = PROVIDERS[provider]
+    source = model if isinstance(model, bytes) else os.fspath(model)
     try:
-        session = ort.InferenceSession(
-            model if isinstance(model, bytes) else os.fspath(model), options, providers=[wanted]
-        )
+        # Without this, ONNX Runtime prints to standard output and tries again on the processor.
+        session = ort.InferenceSession(source, options, providers=[wanted], enable_fallback=0)
     except _RUNTIME_ERRORS as error:
-        raise ModelError(f"model: ONNX Runtime cannot load it ({_first_line(error)}); export it again") from error
+        reason = _first_line(error)
+        if provider == "cpu" or isinstance(error, _FILE_ERRORS):
+            raise ModelError(f"model: ONNX Runtime cannot load it ({reason}); export it again") from error
+        raise ProviderUnavailable(
+            f"provider {provider!r}: does not start with this model ({reason}); check its drivers, or choose cpu"
+        ) from error
+    session.disable_fallback()  # while it runs, too
     if session.get_providers()[0] != wanted:
         raise ProviderUnavailable(
             f"provider {provider!r}: did not start, ONNX Runtime fell back to {session.get_providers()[0]}; "
@@ -160,4 +173,5 @@ def available_cores() -> int:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
