@@ -20,6 +20,7 @@ from probface.models.graph import (
     naming,
     read_model_file,
 )
+from probface.models.widen import widen
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,6 +56,6 @@ def load_backbone(source: str | os.PathLike[str] | bytes, embedding: str | None 
     """
     data = source if isinstance(source, bytes) else read_model_file(Path(source))
     with naming(source):
-        model = make_batch_dynamic(dequantise(load_graph(source)))
+        model = make_batch_dynamic(dequantise(widen(load_graph(source))))
         face = inspect_face_graph(model, embedding)
     return Backbone(model, face, hashlib.sha256(data).hexdigest(), guess_input_spec(model))

@@ -21,6 +21,7 @@ from probface.errors import ModelError, ModelNotFound, NotAFaceModel
 from probface.models.wiring import BATCH, Shape, Wiring, default_opset, free_inputs, infer_shapes
 
 _CLASSIFIER_ENDS = ("Softmax", "LogSoftmax", "Sigmoid", "ArgMax")
+_PASSING = ("Identity", "Cast")
 _SCALING = ("Sub", "Add", "Mul", "Div", "BatchNormalization")
 
 
@@ -210,7 +211,7 @@ def strip_normalisation(wiring: Wiring, name: str) -> str:
     node = wiring.producer.get(name)
     if node is None:
         return name
-    if node.op_type in ("Identity", "LpNormalization"):
+    if node.op_type in (*_PASSING, "LpNormalization"):
         return strip_normalisation(wiring, node.input[0])
     if node.op_type == "Div" and _norm_of(wiring, node.input[1]) == node.input[0]:
         return strip_normalisation(wiring, node.input[0])
@@ -227,7 +228,7 @@ def _norm_of(wiring: Wiring, name: str) -> str | None:
     varying = wiring.varying(node) if node is not None else []
     if node is None or not varying:
         return None
-    if node.op_type in ("Expand", "Clip", "Unsqueeze", "Identity", "Sqrt", "Pow", "Add", "Max"):
+    if node.op_type in (*_PASSING, "Expand", "Clip", "Unsqueeze", "Sqrt", "Pow", "Add", "Max"):
         return _norm_of(wiring, varying[0])
     if node.op_type in ("ReduceL2", "ReduceSumSquare"):
         return varying[0]
@@ -249,7 +250,11 @@ def guess_input_spec(model: ModelProto) -> InputSpec:
     """
     name, height, width = _find_image_input(model)
     wiring = Wiring(model)
-    inside = any(node.op_type in _SCALING and wiring.varying(node) == [name] for node in wiring.consumers.get(name, ()))
+    readers = wiring.consumers.get(name, [])
+    while len(readers) == 1 and readers[0].op_type in _PASSING:
+        name = readers[0].output[0]
+        readers = wiring.consumers.get(name, [])
+    inside = any(node.op_type in _SCALING and wiring.varying(node) == [name] for node in readers)
     mean, scale = (0.0, 1.0) if inside else (127.5, 127.5)
     template = "arcface-96" if (height, width) == (112, 96) else "arcface"
     return InputSpec(height, width, mean=mean, scale=scale, template=template)

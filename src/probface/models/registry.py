@@ -11,7 +11,7 @@ from probface.contract import ModelContract
 from probface.errors import InvalidValue, ModelError, ModelNotFound
 from probface.models.backbone import Backbone, load_backbone
 from probface.models.graft import graft, read_contract
-from probface.models.graph import inspect_face_graph, load_graph, naming
+from probface.models.graph import load_graph
 from probface.models.head_weights import load_head
 from probface.models.record import SFACE, YUNET, ModelRecord
 from probface.models.weights import cache_folder, find_weights, writable_cache_folder
@@ -97,11 +97,9 @@ def resolve_model(model: str | os.PathLike[str]) -> ResolvedModel:
     if isinstance(model, str) and model in known:
         return build_model(known[model])
     path = _model_file(model, sorted(known))
-    graph = load_graph(path)
-    contract = read_contract(graph)
+    contract = read_contract(load_graph(path))
     if contract is None:
-        with naming(path):
-            inspect_face_graph(graph)
+        load_backbone(path)
         raise ModelError(
             f"{path}: a face network without uncertainty head; train one: "
             f"probface train head --backbone {path} --data DIR --out DIR"
