@@ -182,6 +182,8 @@ def test_train_head_says_what_is_missing(
     monkeypatch.setenv("PROBFACE_CACHE", str(tmp_path / "cache"))
     assert "bring more people" in refused(capsys, *command)
     assert "other.onnx" in refused(capsys, *command[:3], folder / "other.onnx", *command[4:])
+    assert "channels 'grb': must be 'rgb' or 'bgr'" in refused(capsys, *command, "--channels", "grb")
+    assert "scale 0.0" in refused(capsys, *command, "--scale", "0")
     assert not (tmp_path / "out").exists()
 
 

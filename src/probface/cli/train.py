@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,11 +32,18 @@ def train_head_command(
     recipe: Annotated[Path | None, typer.Option("--recipe", help="A TOML recipe.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
     cache: Annotated[Path | None, typer.Option("--cache", help="Folder for cached features.")] = None,
+    embedding: Annotated[str | None, typer.Option("--embedding", help="The output that is the embedding.")] = None,
+    channels: Annotated[str | None, typer.Option("--channels", help="Channel order of the input: rgb or bgr.")] = None,
+    mean: Annotated[float | None, typer.Option("--mean", help="Grey level taken from each pixel.")] = None,
+    scale: Annotated[float | None, typer.Option("--scale", help="What each pixel is then divided by.")] = None,
+    template: Annotated[str | None, typer.Option("--template", help="Alignment: arcface or arcface-96.")] = None,
     licence: Annotated[str, typer.Option("--licence", help="SPDX name of the backbone's licence.")] = "unknown",
     provider: Provider = "cpu",
     as_json: Json = False,
 ) -> int:
     """Run the frozen backbone once over the images, train the head, graft it on: one ONNX file.
+
+    How the backbone takes a face is guessed from its graph; --channels, --mean, --scale and --template correct that.
 
     Example: probface train head --backbone w600k_r50.onnx --data people/ --out out/r50
     """
@@ -45,8 +53,13 @@ def train_head_command(
         import torch  # noqa: F401
     except ImportError as error:
         raise MissingExtra("training needs torch; pip install 'probface[train]'") from error
+    from probface.models.registry import resolve_backbone
     from probface.train.head import train_head
 
+    given = {"channels": channels, "mean": mean, "scale": scale, "template": template}
+    corrected: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    guess = resolve_backbone(backbone, embedding=embedding).input if corrected else None
+    spec = dataclasses.replace(guess, **corrected) if guess is not None else None
     with progress_bar() as bar:
         tasks: dict[str, TaskID] = {}
 
@@ -70,6 +83,8 @@ def train_head_command(
             recipe=recipe,
             resume=resume,
             cache=cache,
+            input_spec=spec,
+            embedding=embedding,
             licence=licence,
             provider=provider,
             progress=show,

@@ -62,6 +62,7 @@ def train_head(
     resume: bool = False,
     cache: str | os.PathLike[str] | None = None,
     input_spec: InputSpec | None = None,
+    embedding: str | None = None,
     licence: str = "unknown",
     provider: str = "cpu",
     progress: Progress | None = None,
@@ -77,6 +78,7 @@ def train_head(
         resume: go on from the last checkpoint in ``out``.
         cache: folder of cached features; the user's cache folder if not given.
         input_spec: how the backbone takes a face, where the guess from its graph is wrong.
+        embedding: name of the backbone's output that is the embedding, where several could be.
         licence: SPDX name of the backbone's licence, for the contract.
         provider: where the backbone runs.
         progress: called as faces are found and features computed.
@@ -89,7 +91,7 @@ def train_head(
         TrainingError: training cannot go on.
     """
     config = _recipe(recipe)
-    frozen = resolve_backbone(backbone)
+    frozen = resolve_backbone(backbone, embedding=embedding)
     workshop = _Workshop.open(
         frozen, config, Path(cache) if cache else writable_cache_folder() / "train", input_spec, provider
     )
