@@ -5,157 +5,216 @@ One self-contained HTML file: no script, no outside address. The same comparison
 
 from __future__ import annotations
 
-import base64
-from html import escape
+import math
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
+
 from probface import __version__
 from probface.contract import ModelContract, ScoreHistogram, Threshold
-from probface.face.image import encode_png
-from probface.report.drawing import clouds, distributions
+from probface.report.drawing import distributions, swatch
+from probface.report.faces import certainty, face_cards, poor_images
+from probface.report.wording import METRIC_NAMES, facts, one_in, percent, shown
 from probface.storage import write_bytes
-from probface.types import EmbeddedFace, Verification
+from probface.types import Verification
 
-METRIC_NAMES = {"fastmls": "FastMLS", "mls": "MLS", "cosine": "cosine"}
+HEAD = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta name="robots" content="noindex">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<link rel="icon" href="data:,">
+"""
+"""Faces are no food for search engines; the policy keeps the promise that nothing is fetched and nothing runs."""
 
 
-def comparison_page(verification: Verification, contract: ModelContract, *, command: str | None = None) -> str:
+def comparison_page(
+    verification: Verification, contract: ModelContract, *, version: str = __version__, command: str | None = None
+) -> str:
     """Tell one comparison as a page.
 
     Args:
         verification: the comparison.
-        contract: of the model that made it.
+        contract: of the model that made it. What it lacks (thresholds, histograms, a scale of quality) is said to be
+            unknown.
+        version: of ProbFace, for the record.
         command: the command line that was run, for the record.
 
     Returns:
-        A whole HTML document.
+        A whole HTML document; any text in it can be encoded as UTF-8.
     """
-    threshold = contract.threshold(verification.metric, verification.fmr)
     style = resources.files("probface.report").joinpath("style.css").read_text(encoding="utf-8")
     sections = (
-        _verdict(verification, threshold, contract),
-        _faces(verification),
+        _verdict(verification, contract),
+        face_cards(verification, contract.quality is not None),
         _score(verification, contract),
-        _certainty(verification),
+        certainty(verification),
         _thresholds(verification, contract),
         _reading(),
-        _provenance(verification, contract, command),
+        _provenance(verification, contract, version, command),
     )
-    title = "Match" if verification.match else "No match"
+    title = f"<title>{_word(verification)} - ProbFace</title>"
     return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title} - ProbFace</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
+        f"{HEAD}{title}\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(sections)
-        + "\n</body>\n</html>\n"
+        + "\n</main>\n</body>\n</html>\n"
     )
 
 
 def write_page(text: str, path: Path) -> None:
-    """Write a page whole or not at all; raises StorageError."""
-    write_bytes(path, text.encode())
+    """Write a page whole or not at all, as UTF-8; raises StorageError."""
+    write_bytes(path, text.encode("utf-8"))
 
 
-def _verdict(answer: Verification, threshold: Threshold, contract: ModelContract) -> str:
-    word = "Match" if answer.match else "No match"
+def _word(answer: Verification) -> str:
+    return "Match" if answer.match else "No match"
+
+
+def _verdict(answer: Verification, contract: ModelContract) -> str:
+    sign, verb = ("&#10003;", "are") if answer.match else ("&#10005;", "are not")
     side = "above" if answer.match else "not above"
-    data = contract.data.get(threshold.data, threshold.data)
+    poor = poor_images(answer, contract.quality is not None)
+    subject = f"Image {poor[0]} tells" if len(poor) == 1 else f"Images {' and '.join(poor)} tell"
+    advice = f"<p><strong>{subject} little:</strong> a better photo may change this answer.</p>" if poor else ""
     return (
-        f'<header class="verdict {"yes" if answer.match else "no"}"><h1>{word}</h1>'
-        f"<p>The {METRIC_NAMES[answer.metric]} score {answer.score:.3f} is {side} the threshold "
-        f"{answer.threshold:.3f}.</p>"
-        f'<p class="soft">At this threshold about 1 in {1 / threshold.fmr:,.0f} comparisons of different people was '
-        f"called a match (FMR {threshold.fmr:g}: {threshold.false_matches:,} of {threshold.impostor_pairs:,}; "
-        f"95 % upper bound {threshold.fmr_upper:.3g}). Measured on {escape(data)}.</p></header>"
+        f'<header class="verdict {"yes" if answer.match else "no"}"><h1><span aria-hidden="true">{sign}</span> '
+        f"{_word(answer)}</h1><p>The two faces {verb} alike enough to be called one person: their "
+        f"{METRIC_NAMES[answer.metric]} score of {answer.score:.3f} is {side} the threshold of {answer.threshold:.3f}."
+        f"</p>{advice}<p>{_meaning(answer, contract)}</p></header>"
     )
 
 
-def _faces(answer: Verification) -> str:
-    faces = "".join(_face(face, name) for face, name in zip(answer.faces, ("First", "Second"), strict=True))
-    return f'<section class="card"><h2>The two faces</h2><div class="faces">{faces}</div></section>'
-
-
-def _face(face: EmbeddedFace, name: str) -> str:
-    png = base64.b64encode(encode_png(face.crop)).decode("ascii")
-    rows = [("&sigma;&sup2;", f"{face.sigma_sq:.4f}")]
-    if face.face is not None:
-        width, height = face.face.box[2:]
-        rows += [
-            ("Face", f"{width:.0f} x {height:.0f} px"),
-            ("Detector", f"{face.face.detector_score:.3f}"),
-        ]
-    facts = "".join(f"<dt>{term}</dt><dd>{value}</dd>" for term, value in rows)
-    warnings = "".join(f'<p class="warning"><b>Mind:</b> {escape(text)}</p>' for text in face.warnings)
+def _meaning(answer: Verification, contract: ModelContract) -> str:
+    """What the threshold means, in the words of whoever measured it."""
+    entry = _measured(answer, contract)
+    if entry is None:
+        return (
+            "The model does not say what this threshold was measured on, so it is not known how often different "
+            "people are called a match."
+        )
     return (
-        f'<div class="face"><img alt="{name} face, aligned" src="data:image/png;base64,{png}" width="112" height="112">'
-        f"<div><strong>{escape(face.source)}</strong><span>Quality {face.quality} of 100</span>"
-        f'<meter min="0" max="100" low="30" high="60" optimum="100" value="{face.quality}" '
-        f'aria-label="quality {face.quality} of 100"></meter><dl>{facts}</dl>{warnings}</div></div>'
+        f"At this threshold, about 1 in {one_in(entry.fmr)} comparisons of different people was called a match "
+        f"({entry.false_matches:,} of {entry.impostor_pairs:,}; 95 % upper bound: 1 in {one_in(entry.fmr_upper)}). "
+        f"Measured on {_described(entry.data, contract)}."
     )
+
+
+def _measured(answer: Verification, contract: ModelContract) -> Threshold | None:
+    """The contract's entry that decided: of the same metric and rate, and with the very threshold."""
+    for entry in contract.thresholds:
+        same_rate = math.isclose(entry.fmr, answer.fmr, rel_tol=1e-9)
+        if entry.metric == answer.metric and same_rate and math.isclose(entry.threshold, answer.threshold):
+            return entry
+    return None
+
+
+def _described(data: str, contract: ModelContract) -> str:
+    return shown(contract.data.get(data, data))
 
 
 def _score(answer: Verification, contract: ModelContract) -> str:
     histogram = next((entry for entry in contract.histograms if entry.metric == answer.metric), None)
     if histogram is None:
-        drawing = "<p>The model carries no score distributions, so there is nothing to set this score against.</p>"
+        body = "<p>The model carries no score distributions, so there is nothing to set this score against.</p>"
     else:
-        drawing = _distribution_figure(histogram, answer)
-    return f'<section class="card"><h2>The score, against others</h2>{drawing}</section>'
+        body = _distributions(histogram, answer, contract)
+    return f'<section class="card" aria-labelledby="score"><h2 id="score">The score, among others</h2>{body}</section>'
 
 
-def _distribution_figure(histogram: ScoreHistogram, answer: Verification) -> str:
+def _distributions(histogram: ScoreHistogram, answer: Verification, contract: ModelContract) -> str:
+    impostor = 1 - _share_below(histogram, histogram.impostor, answer.score)
+    genuine = _share_below(histogram, histogram.genuine, answer.score)
+    entry = _measured(answer, contract)
+    same = entry is not None and entry.data == histogram.data
+    measured = "the same comparisons as the threshold" if same else _described(histogram.data, contract)
     return (
-        f"<figure>{distributions(histogram, answer.score, answer.threshold)}"
-        "<figcaption>Solid, right: scores of two images of one person. Dashed, left: of two different people. Each "
-        f"curve is drawn to its own height; their data: {escape(histogram.data)}.</figcaption></figure>"
+        f"<p>Of the pairs of different people, {percent(impostor)} scored higher than this pair; of the pairs of one "
+        f"person, {percent(genuine)} scored lower.</p>"
+        f"<figure>{distributions(histogram, answer.score, answer.threshold)}<figcaption>"
+        f'<p class="legend"><span>{swatch("impostor-line")} different people</span> '
+        f"<span>{swatch('genuine-line')} one person</span> <span>{swatch('threshold')} threshold</span> "
+        f"<span>{swatch('score')} this pair</span></p><p>The farther right, the more alike; right of the threshold a "
+        f"pair is called a match. Each curve is drawn to its own height. Measured on {measured}.</p>"
+        "</figcaption></figure>"
     )
 
 
-def _certainty(answer: Verification) -> str:
-    drawing = clouds([face.sigma_sq for face in answer.faces], answer.cosine)
-    return (
-        f'<section class="card"><h2>How sure each face is</h2><figure>{drawing}<figcaption>A face is not a point but a '
-        "cloud. The dots are where the network places the two faces, the clouds how far it may be off: a blurry face "
-        "makes a large cloud. Near dots with small clouds speak for one person; large clouds say that the images do "
-        "not tell.</figcaption></figure></section>"
-    )
+def _share_below(histogram: ScoreHistogram, shares: tuple[float, ...], score: float) -> float:
+    """The share of comparisons below the score, as if they were spread evenly within each bin."""
+    return float(np.interp(score, histogram.edges, np.concatenate(([0.0], np.cumsum(shares)))))
 
 
 def _thresholds(answer: Verification, contract: ModelContract) -> str:
-    rows = "".join(
-        f"<tr{' class=asked' if entry.fmr == answer.fmr else ''}><td>{entry.fmr:g}</td><td>{entry.threshold:.4f}</td>"
-        f"<td>{entry.fmr_upper:.3g}</td><td>{'match' if answer.score > entry.threshold else 'no match'}</td></tr>"
-        for entry in sorted(contract.thresholds, key=lambda entry: -entry.fmr)
-        if entry.metric == answer.metric
+    entries = [entry for entry in contract.thresholds if entry.metric == answer.metric]
+    decided = _measured(answer, contract)
+    rows = "".join(_row(entry, entry is decided, answer) for entry in sorted(entries, key=lambda entry: -entry.fmr))
+    table = (
+        '<div class="table"><table><thead><tr><th scope="col">False-match rate</th><th scope="col">1 in</th>'
+        '<th scope="col">95 % bound 1 in</th><th scope="col">Threshold</th><th scope="col">This pair</th></tr></thead>'
+        f'<tbody>{rows}</tbody></table></div><p class="soft">A stricter row calls fewer strangers a match and misses '
+        f"more pairs of one person. The row that decided is marked with &#9656;.</p>"
     )
+    scores = facts(
+        [
+            (f"{METRIC_NAMES[answer.metric]} score", f"{answer.score:.4f}"),
+            ("Threshold", f"{answer.threshold:.4f}"),
+            ("Cosine of the two faces", f"{answer.cosine:.4f}"),
+        ]
+    )
+    none = "<p>The model carries no measured thresholds for this score.</p>"
     return (
-        f'<section class="card"><h2>Stricter or laxer</h2><div class="table"><table><thead><tr><th>FMR</th>'
-        f"<th>{METRIC_NAMES[answer.metric]} threshold</th><th>95 % upper bound</th><th>this pair</th></tr></thead>"
-        f'<tbody>{rows}</tbody></table></div><p class="soft">Score {answer.score:.4f}; cosine of the two means '
-        f"{answer.cosine:.4f}. The bold row decided.</p></section>"
+        '<section class="card" aria-labelledby="rates"><h2 id="rates">Stricter or laxer</h2>'
+        f"{scores}{table if entries else none}</section>"
+    )
+
+
+def _row(entry: Threshold, decided: bool, answer: Verification) -> str:
+    mark = ' class="decided" aria-current="true"' if decided else ""
+    outcome = "match" if answer.score > entry.threshold else "no match"
+    return (
+        f'<tr{mark}><th scope="row">{"&#9656; " if decided else ""}{entry.fmr:g}</th><td>{one_in(entry.fmr)}</td>'
+        f"<td>{one_in(entry.fmr_upper)}</td><td>{entry.threshold:.4f}</td><td>{outcome}</td></tr>"
     )
 
 
 def _reading() -> str:
     return (
-        '<section class="card"><h2>How to read this</h2><p>A match says that the two images resemble each other more '
-        "than images of different people usually do. It is not proof of identity: look for yourself, and weigh what "
-        "else is known. Rates were measured on other people than yours, and they differ between groups of people. "
-        "Nothing here tells a live person from a photograph of one.</p><p>Compare faces only with the consent of the "
-        "people and where the law allows it.</p></section>"
+        '<section class="card" aria-labelledby="reading"><h2 id="reading">How to read this</h2><ul>'
+        "<li><strong>A match is not proof of identity.</strong> It says that the two images resemble each other more "
+        "than images of different people usually do. Relatives and look-alikes match, too: look for yourself, and "
+        "weigh what else is known.</li>"
+        "<li><strong>Unsure is an answer.</strong> Low quality or a wide ring means that the image does not tell. Ask "
+        "for a better one.</li>"
+        "<li><strong>The rates are other people's.</strong> They were measured on other people than yours, and they "
+        "differ between groups of people.</li>"
+        "<li><strong>This is no liveness check.</strong> Nothing here tells a live person from a photograph, a screen "
+        "or a mask.</li>"
+        "<li><strong>Consent and law come first.</strong> Compare faces only with the consent of the people, where the "
+        "law allows it. This page shows their faces: keep it no longer than you need it.</li></ul></section>"
     )
 
 
-def _provenance(answer: Verification, contract: ModelContract, command: str | None) -> str:
+def _provenance(answer: Verification, contract: ModelContract, version: str, command: str | None) -> str:
+    images = "<br>".join(f"<bdi>{shown(face.source)}</bdi>" for face in answer.faces)
+    used = [entry.data for entry in contract.thresholds if entry.metric == answer.metric]
+    used += [entry.data for entry in contract.histograms if entry.metric == answer.metric]
+    data = "<br>".join(_described(name, contract) for name in dict.fromkeys(used))
     rows = [
-        ("Model", escape(contract.name)),
-        ("Backbone", f"<code>{escape(contract.backbone_digest)}</code> ({escape(contract.backbone_licence)})"),
-        ("Head", f"{escape(contract.head_licence)}; trained on {escape(contract.trained_on or 'unknown data')}"),
-        ("Images", escape(" and ".join(face.source for face in answer.faces))),
-        ("ProbFace", escape(__version__)),
+        ("Images", images),
+        ("Model", shown(contract.name)),
+        ("Backbone", f"<code>{shown(contract.backbone_digest)}</code> (SHA-256)"),
+        ("Licences", f"backbone {shown(contract.backbone_licence)}, head {shown(contract.head_licence)}"),
+        ("Trained on", shown(contract.trained_on) or "unknown data"),
+        ("Measured on", data or "nothing that the model tells of"),
+        ("ProbFace", shown(version)),
     ]
     if command is not None:
-        rows.append(("Command", f"<code>{escape(command)}</code>"))
-    facts = "".join(f"<dt>{term}</dt><dd>{value}</dd>" for term, value in rows)
-    return f'<footer class="card"><h2>Where this comes from</h2><dl>{facts}</dl></footer>'
+        rows.append(("Command", f"<code>{shown(command)}</code>"))
+    return (
+        '<footer class="card" aria-labelledby="origin"><h2 id="origin">Where this comes from</h2>'
+        f"{facts(rows)}</footer>"
+    )

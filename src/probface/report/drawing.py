@@ -1,85 +1,148 @@
-"""The two small pictures of the comparison page, as SVG text. Colours and line styles are the page's, by class."""
+"""The two pictures of the comparison page, as SVG text. Colours and line styles are the page's, by class."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from probface.contract import ScoreHistogram
 
-WIDTH, HEIGHT, MARGIN = 720, 230, 14
-FLOOR = HEIGHT - 42
+TOP, FLOOR, CHART_HEIGHT = 58, 218, 244
+"""Of the chart, in pixels: the curves' highest point, the axis, all of it."""
+
+MARGIN = 0.2
+"""By how much of its own width the axis may grow to show a score outside it; one still farther off is at the edge."""
+
+CLOUDS_WIDTH, CLOUDS_HEIGHT, UNIT = 360, 190, 100
+"""Of the picture of the clouds: its size, and how many pixels a distance of 1 is, unless that is too large."""
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """A range of scores over the width of the chart. Places are percentages of that width, within 2 and 98."""
+
+    low: float
+    high: float
+
+    @classmethod
+    def holding(cls, edges: Sequence[float], values: Sequence[float]) -> Axis:
+        """The histogram's own range, widened for the values as far as :data:`MARGIN` allows."""
+        room = MARGIN * (edges[-1] - edges[0])
+        low = max(min(edges[0], *values), edges[0] - room)
+        return cls(low, min(max(edges[-1], *values), edges[-1] + room))
+
+    def place(self, value: float) -> float:
+        """Where the value is; at the edge if it is beyond."""
+        return 2 + 96 * min(1.0, max(0.0, (value - self.low) / (self.high - self.low)))
+
+    def ticks(self) -> list[float]:
+        """Four to ten round numbers in the range."""
+        raw = (self.high - self.low) / 9
+        unit = 10.0 ** math.floor(math.log10(raw))
+        step = next(factor * unit for factor in (1, 2, 2.5, 5, 10) if factor * unit >= raw)
+        numbers = range(math.ceil(self.low / step), math.floor(self.high / step) + 1)
+        return [round(number * step, 10) for number in numbers]
 
 
 def distributions(histogram: ScoreHistogram, score: float, threshold: float) -> str:
-    """Genuine and impostor scores as step curves, each scaled to its own peak, with the threshold and this score."""
-    low, high = min(histogram.edges[0], score), max(histogram.edges[-1], score)
+    """Genuine and impostor scores as step curves, each scaled to its own peak, with the threshold and this score.
 
-    def x(value: float) -> float:
-        return MARGIN + (value - low) / (high - low) * (WIDTH - 2 * MARGIN)
-
-    curves = "".join(
-        _steps(name, [x(edge) for edge in histogram.edges], shares)
-        for name, shares in (("impostor", histogram.impostor), ("genuine", histogram.genuine))
+    Across, places are percentages, so that the letters keep their size on a telephone and in print.
+    """
+    axis = Axis.holding(histogram.edges, (score, threshold))
+    places = [axis.place(edge) for edge in histogram.edges]
+    curves = _steps("impostor", places, histogram.impostor) + _steps("genuine", places, histogram.genuine)
+    words = (
+        f"Chart: this pair scores {score:.3f}, the threshold is {threshold:.3f}; "
+        "scores of different people are spread on the left, of one person on the right."
     )
-    ticks = "".join(
-        f'<text class="soft" x="{x(value):.1f}" y="{FLOOR + 18}" text-anchor="middle">{value:g}</text>'
-        for value in _ticks(low, high)
-    )
-    words = f"Score {score:.3f}, threshold {threshold:.3f}, over the distributions of genuine and impostor scores"
     return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{words}">{curves}'
-        f'<line class="axis" x1="{MARGIN}" x2="{WIDTH - MARGIN}" y1="{FLOOR}" y2="{FLOOR}"/>{ticks}'
-        f'<line class="threshold" x1="{x(threshold):.1f}" x2="{x(threshold):.1f}" y1="30" y2="{FLOOR}"/>'
-        f"{_label('threshold', x(threshold), 24, '')}"
-        f'<line class="score" x1="{x(score):.1f}" x2="{x(score):.1f}" y1="52" y2="{FLOOR + 4}"/>'
-        f"{_label('this pair', x(score), 46, 'score-label')}</svg>"
+        f'<svg class="chart" width="100%" height="{CHART_HEIGHT}" role="img" aria-label="{words}">'
+        f'<svg y="{TOP}" width="100%" height="{FLOOR - TOP}" viewBox="0 0 100 100" preserveAspectRatio="none">'
+        f'{curves}</svg><line class="axis" x1="0" x2="100%" y1="{FLOOR}" y2="{FLOOR}"/>{_numbers(axis)}'
+        f"{_marker('threshold', f'threshold {threshold:.3f}', threshold, axis, 44)}"
+        f"{_marker('score', f'this pair {score:.3f}', score, axis, 18)}</svg>"
     )
 
 
-def clouds(sigma_sq: Sequence[float], cosine: float) -> str:
-    """The two faces as clouds: centres as far apart as the means, radii the standard deviations."""
-    distance = math.sqrt(max(0.0, 2 - 2 * cosine))
-    radii = [math.sqrt(value) for value in sigma_sq]
-    reach = [max(radii[0], radii[1] - distance), max(radii[1], radii[0] - distance)]
-    scale = min((WIDTH - 2 * MARGIN) / (reach[0] + distance + reach[1]), (HEIGHT - 70) / (2 * max(radii)))
-    middle = (HEIGHT - 46) / 2 + 8
-    first = WIDTH / 2 - (distance + reach[1] - reach[0]) * scale / 2
-    centres = (first, first + distance * scale)
-    words = f"Two clouds, centres {distance:.2f} apart, radii {radii[0]:.2f} and {radii[1]:.2f}"
-    circles = "".join(
-        f'<circle class="cloud-{name} haze" cx="{cx:.1f}" cy="{middle:.1f}" r="{radius * scale * share:.1f}"/>'
-        for name, cx, radius in zip("ab", centres, radii, strict=True)
-        for share in (1.0, 0.75, 0.5, 0.25)
+def clouds(sigma_sq: tuple[float, float], cosine: float) -> str:
+    """The two faces A and B as clouds: dots as far apart as the means, rings of the radius sigma.
+
+    The truth lies about sigma off the dot: E |z - mu|^2 = sigma^2 in the model z ~ N(mu, sigma^2 I / D).
+    """
+    distance = distance_of_cosine(cosine)
+    radii = (math.sqrt(sigma_sq[0]), math.sqrt(sigma_sq[1]))
+    left, right = max(radii[0], radii[1] - distance), max(radii[1], radii[0] - distance)
+    scale = min(UNIT, (CLOUDS_WIDTH - 12) / (left + distance + right), (CLOUDS_HEIGHT - 12) / (2 * max(radii)))
+    middle = CLOUDS_HEIGHT / 2
+    first = CLOUDS_WIDTH / 2 - (distance + right - left) * scale / 2
+    places = (first, first + distance * scale)
+    words = (
+        f"Picture: the dots of the two faces are {distance:.2f} apart; "
+        f"the ring around A has the radius {radii[0]:.2f}, the one around B {radii[1]:.2f}."
     )
-    line = f'<line class="axis" x1="{centres[0]:.1f}" x2="{centres[1]:.1f}" y1="{middle:.1f}" y2="{middle:.1f}"/>'
-    names = "".join(
-        f'<circle class="cloud-{name}" cx="{cx:.1f}" cy="{middle:.1f}" r="5"/>'
-        f'<text x="{cx:.1f}" y="{HEIGHT - 14}" text-anchor="{anchor}">{label}</text>'
-        for name, cx, label, anchor in zip("ab", centres, ("first face", "second face"), ("end", "start"), strict=True)
+    rings = "".join(
+        f'<circle class="cloud-{name}" fill="url(#haze-{name})" '
+        f'cx="{x:.1f}" cy="{middle:.1f}" r="{radius * scale:.1f}"/>'
+        for name, x, radius in zip("ab", places, radii, strict=True)
     )
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{words}">{circles}{line}{names}</svg>'
+    dots = "".join(
+        f'<circle class="dot-{name}" cx="{x:.1f}" cy="{middle:.1f}" r="4.5"/>'
+        f'<text x="{x + aside:.1f}" y="{middle + 5:.1f}" text-anchor="middle">{name.upper()}</text>'
+        for name, x, aside in zip("ab", places, (-15, 15), strict=True)
+    )
+    line = f'<line class="apart" x1="{places[0]:.1f}" x2="{places[1]:.1f}" y1="{middle:.1f}" y2="{middle:.1f}"/>'
+    return (
+        f'<svg class="clouds" viewBox="0 0 {CLOUDS_WIDTH} {CLOUDS_HEIGHT}" role="img" aria-label="{words}">'
+        f"<defs>{_haze('a')}{_haze('b')}</defs>{rings}{line}{dots}</svg>"
+    )
 
 
-def _steps(name: str, edges: Sequence[float], shares: Sequence[float]) -> str:
+def distance_of_cosine(cosine: float) -> float:
+    """The distance |mu_i - mu_j| = sqrt(2 - 2 cos) of two unit vectors; rounding may put cos a little above 1."""
+    return math.sqrt(max(0.0, 2 - 2 * cosine))
+
+
+def swatch(name: str) -> str:
+    """A piece of a line of the chart, for its legend."""
+    return f'<svg class="swatch" aria-hidden="true"><line class="{name}" x1="0" x2="100%" y1="50%" y2="50%"/></svg>'
+
+
+def _steps(name: str, places: Sequence[float], shares: Sequence[float]) -> str:
     peak = max(shares) or 1.0
-    points = [f"M{edges[0]:.1f},{FLOOR}"]
-    for left, right, share in zip(edges[:-1], edges[1:], shares, strict=True):
-        top = FLOOR - share / peak * (FLOOR - 62)
-        points.append(f"L{left:.1f},{top:.1f}L{right:.1f},{top:.1f}")
-    path = "".join(points) + f"L{edges[-1]:.1f},{FLOOR}"
+    points = [f"M{places[0]:.2f},100"]
+    for left, right, share in zip(places[:-1], places[1:], shares, strict=True):
+        top = 100 - 100 * share / peak
+        points.append(f"L{left:.2f},{top:.2f}L{right:.2f},{top:.2f}")
+    path = "".join(points) + f"L{places[-1]:.2f},100"
     return f'<path class="{name}-area" d="{path}Z"/><path class="{name}-line" d="{path}"/>'
 
 
-def _label(text: str, x: float, y: float, name: str) -> str:
-    anchor = "start" if x < WIDTH / 4 else "end" if x > WIDTH * 3 / 4 else "middle"
-    return f'<text class="{name}" x="{x:.1f}" y="{y}" text-anchor="{anchor}">{text}</text>'
+def _numbers(axis: Axis) -> str:
+    """The numbers under the axis; every other one gives way where the page is narrow."""
+    return "".join(
+        f'<text class="number{" spare" if place % 2 else ""}" x="{axis.place(value):.2f}%" y="{FLOOR + 19}" '
+        f'text-anchor="middle">{value:g}</text>'
+        for place, value in enumerate(axis.ticks())
+    )
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """Five to ten round numbers in a range."""
-    raw = (high - low) / 7
-    unit = 10.0 ** math.floor(math.log10(raw))
-    step = next(factor * unit for factor in (1, 2, 5, 10) if factor * unit >= raw)
-    first = math.ceil(low / step)
-    return [round(k * step, 10) for k in range(first, math.floor(high / step) + 1)]
+def _marker(name: str, label: str, value: float, axis: Axis, y: int) -> str:
+    """A vertical line with its label on top; an arrow says that the value is beyond the edge."""
+    if value < axis.low:
+        label = f"&larr; {label}"
+    elif value > axis.high:
+        label = f"{label} &rarr;"
+    x = axis.place(value)
+    anchor = "start" if x < 25 else "end" if x > 75 else "middle"
+    return (
+        f'<line class="{name}" x1="{x:.2f}%" x2="{x:.2f}%" y1="{y + 6}" y2="{FLOOR}"/>'
+        f'<text class="{name}-label" x="{x:.2f}%" y="{y}" text-anchor="{anchor}">{label}</text>'
+    )
+
+
+def _haze(name: str) -> str:
+    stops = ((0, 0.55), (0.5, 0.3), (1, 0.1))
+    inside = "".join(f'<stop class="haze-{name}" offset="{at}" stop-opacity="{opacity}"/>' for at, opacity in stops)
+    return f'<radialGradient id="haze-{name}">{inside}</radialGradient>'
