@@ -334,7 +334,7 @@ def test_a_page_that_cannot_be_written(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium here: the page is not laid out in a browser")
-@pytest.mark.parametrize("width", [360, 1100])
+@pytest.mark.parametrize("width", [360, 720, 1100])
 def test_a_browser_lays_the_page_out_without_overflow(tmp_path: Path, width: int) -> None:
     page = comparison_page(answer(), contract())
     framed = (

@@ -158,17 +158,13 @@ def _thresholds(answer: Verification, contract: ModelContract) -> str:
         f'<tbody>{rows}</tbody></table></div><p class="soft">A stricter row calls fewer strangers a match and misses '
         f"more pairs of one person. The row that decided is marked with &#9656;.</p>"
     )
-    scores = facts(
-        [
-            (f"{METRIC_NAMES[answer.metric]} score", f"{answer.score:.4f}"),
-            ("Threshold", f"{answer.threshold:.4f}"),
-            ("Cosine of the two faces", f"{answer.cosine:.4f}"),
-        ]
-    )
+    scores = [("Score", f"{answer.score:.4f}"), ("Threshold", f"{answer.threshold:.4f}")]
+    if answer.metric != "cosine":
+        scores.append(("Cosine of the two faces", f"{answer.cosine:.4f}"))
     none = "<p>The model carries no measured thresholds for this score.</p>"
     return (
         '<section class="card" aria-labelledby="rates"><h2 id="rates">Stricter or laxer</h2>'
-        f"{scores}{table if entries else none}</section>"
+        f"{facts(scores)}{table if entries else none}</section>"
     )
 
 

@@ -61,8 +61,8 @@ def distributions(histogram: ScoreHistogram, score: float, threshold: float) -> 
         f'<svg class="chart" width="100%" height="{CHART_HEIGHT}" role="img" aria-label="{words}">'
         f'<svg y="{TOP}" width="100%" height="{FLOOR - TOP}" viewBox="0 0 100 100" preserveAspectRatio="none">'
         f'{curves}</svg><line class="axis" x1="0" x2="100%" y1="{FLOOR}" y2="{FLOOR}"/>{_numbers(axis)}'
-        f"{_marker('threshold', f'threshold {threshold:.3f}', threshold, axis, 44)}"
-        f"{_marker('score', f'this pair {score:.3f}', score, axis, 18)}</svg>"
+        f"{_marker('threshold', f'threshold {threshold:.3f}', threshold, score, axis, 44)}"
+        f"{_marker('score', f'this pair {score:.3f}', score, threshold, axis, 18)}</svg>"
     )
 
 
@@ -128,14 +128,18 @@ def _numbers(axis: Axis) -> str:
     )
 
 
-def _marker(name: str, label: str, value: float, axis: Axis, y: int) -> str:
-    """A vertical line with its label on top; an arrow says that the value is beyond the edge."""
+def _marker(name: str, label: str, value: float, other: float, axis: Axis, y: int) -> str:
+    """A vertical line with its label on top, on the side away from the other marker's line.
+
+    An arrow says that the value is beyond the edge.
+    """
     if value < axis.low:
         label = f"&larr; {label}"
     elif value > axis.high:
         label = f"{label} &rarr;"
     x = axis.place(value)
-    anchor = "start" if x < 25 else "end" if x > 75 else "middle"
+    rightwards = x < 40 or (x < 60 and value >= other)  # the label fits a telephone on the wider side
+    anchor = "start" if rightwards else "end"
     return (
         f'<line class="{name}" x1="{x:.2f}%" x2="{x:.2f}%" y1="{y + 6}" y2="{FLOOR}"/>'
         f'<text class="{name}-label" x="{x:.2f}%" y="{y}" text-anchor="{anchor}">{label}</text>'
