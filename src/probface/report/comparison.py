@@ -75,14 +75,13 @@ def _word(answer: Verification) -> str:
 
 
 def _verdict(answer: Verification, contract: ModelContract) -> str:
-    sign, verb = ("&#10003;", "are") if answer.match else ("&#10005;", "are not")
-    side = "above" if answer.match else "not above"
+    verb, side = ("are", "above") if answer.match else ("are not", "not above")
     poor = poor_images(answer, contract.quality is not None)
     subject = f"Image {poor[0]} tells" if len(poor) == 1 else f"Images {' and '.join(poor)} tell"
     advice = f"<p><strong>{subject} little:</strong> a better photo may change this answer.</p>" if poor else ""
     return (
-        f'<header class="verdict {"yes" if answer.match else "no"}"><h1><span aria-hidden="true">{sign}</span> '
-        f"{_word(answer)}</h1><p>The two faces {verb} alike enough to be called one person: their "
+        f'<header class="verdict {"yes" if answer.match else "no"}"><h1>{_word(answer)}</h1>'
+        f"<p>The two faces {verb} alike enough to be called one person: their "
         f"{METRIC_NAMES[answer.metric]} score of {answer.score:.3f} is {side} the threshold of {answer.threshold:.3f}."
         f"</p>{advice}<p>{_meaning(answer, contract)}</p></header>"
     )
