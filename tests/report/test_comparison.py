@@ -121,6 +121,7 @@ def test_every_number_is_there() -> None:
         *("0.01", "0.001", "1e-05", "100,000", "83,300", "-1.0234", "-0.7712", "-0.3111", "0.7133"),
         *("0.757", "0.559", "0.914", "ab" * 32, "Apache-2.0", probface.__version__),  # 0.757: sqrt(2 - 2 * 0.7133)
         "all pairs of some held-out people",
+        "the true doubt is larger",
     ):
         assert expected in text, expected
 

@@ -155,7 +155,8 @@ def _thresholds(answer: Verification, contract: ModelContract) -> str:
         '<div class="table"><table><thead><tr><th scope="col">False-match rate</th><th scope="col">1 in</th>'
         '<th scope="col">95 % bound 1 in</th><th scope="col">Threshold</th><th scope="col">This pair</th></tr></thead>'
         f'<tbody>{rows}</tbody></table></div><p class="soft">A stricter row calls fewer strangers a match and misses '
-        f"more pairs of one person. The row that decided is marked with &#9656;.</p>"
+        f"more pairs of one person. The row that decided is marked with &#9656;. The bound counts each comparison by "
+        f"itself; since one face takes part in many, the true doubt is larger.</p>"
     )
     scores = [("Score", f"{answer.score:.4f}"), ("Threshold", f"{answer.threshold:.4f}")]
     if answer.metric != "cosine":
