@@ -1,9 +1,11 @@
 """The rules of the house that a program can check."""
 
 import ast
+import importlib.util
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,10 @@ import probface
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
-CODE = [*SOURCES, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "benchmarks").rglob("*.py"))]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+CODE = [*SOURCES, *(path for room in ("tests", "benchmarks", "docs") for path in sorted((ROOT / room).rglob("*.py")))]
+SCRIPTS = [ROOT / ".ci" / "run", *sorted((ROOT / "scripts").iterdir())]
+SOURCES_OF = {room: [path for path in SOURCES if path.parent.name == room] for room in ("score", "loss")}
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def test_no_file_is_longer_than_400_lines() -> None:
@@ -22,7 +26,8 @@ def test_no_file_is_longer_than_400_lines() -> None:
 
 
 def test_no_name_that_says_nothing() -> None:
-    assert [path for path in CODE if path.stem in {"utils", "helpers", "common", "misc"}] == []
+    empty = {"utils", "helpers", "common", "misc"}
+    assert [path for path in CODE if empty & {path.stem, *path.relative_to(ROOT).parts}] == []
 
 
 def test_only_the_command_line_prints() -> None:
@@ -31,6 +36,60 @@ def test_only_the_command_line_prints() -> None:
         return any(isinstance(call.func, ast.Name) and call.func.id == "print" for call in calls)
 
     assert [path for path in SOURCES if "cli" not in path.parts and prints(path)] == []
+
+
+def test_no_star_import_and_no_note_to_do_it_later() -> None:
+    pattern = re.compile(r"^\s*from \S+ import \*|#\s*(?:TODO|FIXME|XXX)\b", re.M)
+    assert [path for path in CODE if pattern.search(path.read_text(encoding="utf-8"))] == []
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+def test_scripts_can_be_read_by_the_shell(script: Path) -> None:
+    subprocess.run(["bash", "-n", script], check=True)
+
+
+def test_every_dependency_is_pinned_for_development() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if not line.startswith("#")]
+    assert [pin for pin in pins if not re.fullmatch(r"[\w.-]+==[\w.]+", pin)] == []  # no paths, no local builds
+
+    def plain(requirement: str) -> str:
+        return re.sub(r"[-_.]+", "-", re.split(r"[\[<>=!~;\s]", requirement)[0]).lower()
+
+    assert {plain(line) for line in asked} - {"probface"} <= {plain(pin) for pin in pins}
+
+
+def test_the_version_is_told_once() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["version"] == probface.__version__
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "docs" / "img").glob("draw_*.py")), ids=lambda script: script.stem)
+def test_pictures_are_what_their_scripts_draw(script: Path) -> None:
+    spec = importlib.util.spec_from_file_location(script.stem, script)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    picture = script.with_name(script.stem.removeprefix("draw_") + ".svg")
+    assert picture.read_text(encoding="utf-8") == module.drawing()
+
+
+def test_the_architecture_page_knows_every_room() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    package = ROOT / "src" / "probface"
+    rooms = [f"`{path.name}/`" for path in package.iterdir() if (path / "__init__.py").exists()]
+    modules = [f"`{path.stem}`" for path in package.glob("*.py") if path.stem != "__init__"]
+    assert [name for name in (*rooms, *modules) if name not in text] == []
+
+
+def test_the_formula_page_names_every_formula() -> None:
+    text = (ROOT / "docs" / "formulas.md").read_text(encoding="utf-8")
+    plumbing = {"__init__.py", "arrays.py", "pairs.py"}
+    files = [f"{path.parent.name}/{path.name}" for room in ("score", "loss") for path in SOURCES_OF[room]]
+    assert [name for name in files if Path(name).name not in plumbing and name not in text] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
