@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from probface.errors import InvalidValue
-from probface.types import EmbeddedFace, Embeddings
+from probface.types import EmbeddedFace, Embeddings, Face
 
 
 def unit(rows: int, dim: int = 8) -> np.ndarray:
@@ -18,6 +18,34 @@ def changed(values: np.ndarray, place: tuple[int, ...], value: float) -> np.ndar
     copy = values.copy()
     copy[place] = value
     return copy
+
+
+POINTS = ((3.0, 4.0), (7.0, 4.0), (5.0, 6.0), (3.5, 8.0), (6.5, 8.0))
+
+
+def test_the_size_of_a_face_is_its_shorter_edge() -> None:
+    assert Face((-2.0, 1.0, 10.0, 12.0), POINTS, 0.9).size == 10
+    assert Face((0.0, 0.0, 12.0, 9.0), POINTS, 0.9).size == 9
+
+
+@pytest.mark.parametrize(
+    ("box", "landmarks", "score", "message"),
+    [
+        ((0, 0, 9, 9), POINTS[:4], 0.9, r"need five \(x, y\) points"),
+        ((0, 0, 9, 9), (*POINTS[:4], (1.0, 2.0, 3.0)), 0.9, r"need five \(x, y\) points"),
+        ((0, 0, 0, 9), POINTS, 0.9, r"box \(0, 0, 0, 9\): need .* width and height above 0"),
+        ((0, 0, 9, -1), POINTS, 0.9, r"box \(0, 0, 9, -1\): need .* width and height above 0"),
+        ((0, 0, 9, np.nan), POINTS, 0.9, "width and height above 0"),
+        ((np.inf, 0, 9, 9), POINTS, 0.9, "every number must be finite"),
+        ((0, 0, 9, 9), (*POINTS[:4], (np.nan, 1.0)), 0.9, "every number must be finite"),
+        ((0, 0, 9, 9), POINTS, np.nan, "every number must be finite"),
+    ],
+)
+def test_a_face_is_five_points_in_a_box(
+    box: tuple[float, ...], landmarks: tuple[tuple[float, ...], ...], score: float, message: str
+) -> None:
+    with pytest.raises(InvalidValue, match=message):
+        Face(box, landmarks, score)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
