@@ -14,7 +14,10 @@ from probface.score.fast_mls import fast_mls_of_cosine
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 720, 360, 56, 40, 16
 LOW, HIGH = -4.5, 1.7
-TITLE = "FastMLS; dots: the peaks, at t = d. Left of its dot (dashed) doubt raises a score, right of it doubt lowers it"
+TITLE = (
+    "FastMLS; dots: the peaks, at t = d.",
+    "Left of its dot (dashed) doubt raises a score, right of it doubt lowers it.",
+)
 COLOURS = {0.2: "#1f7a5c", 0.6: "#5d8a2c", 1.2: "#b98a1b", 2.0: "#b4552d"}
 
 
@@ -57,12 +60,15 @@ def drawing() -> str:
         f'<line x1="{LEFT}" x2="{x(3):.1f}" y1="{y(s):.1f}" y2="{y(s):.1f}" stroke="#ddd"/>'
         for s in (-4, -3, -2, -1, 0, 1)
     )
+    title = "".join(
+        f'<text x="{LEFT + 6}" y="{TOP + 8 + 17 * line}">{words}</text>' for line, words in enumerate(TITLE)
+    )
+    curves = "".join(curve(d) for d in COLOURS)
     label = f'<text x="{x(1.5):.1f}" y="{HEIGHT - 4}" text-anchor="middle">t, the two variances together</text>'
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
         'font-family="sans-serif" font-size="13">'
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>{ticks}{label}'
-        f'<text x="{LEFT + 6}" y="{TOP + 8}">{TITLE}</text>' + "".join(curve(d) for d in COLOURS) + "</svg>\n"
+        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>{ticks}{label}{title}{curves}</svg>\n'
     )
 
 
