@@ -12,8 +12,8 @@ from probface.types import METRICS
 numbers = st.floats(-1e6, 1e6, allow_nan=False)
 words = st.text(string.printable, max_size=20)
 rates = st.floats(1e-9, 1, exclude_max=True)
-counts = st.integers(0, 10**12)
-thresholds = st.builds(Threshold, st.sampled_from(METRICS), rates, numbers, rates, counts, counts, words)
+few = st.integers(0, 10)
+thresholds = st.builds(Threshold, st.sampled_from(METRICS), rates, numbers, rates, st.just(10), few, words)
 specs = st.builds(
     InputSpec,
     height=st.integers(8, 512),
@@ -25,7 +25,7 @@ specs = st.builds(
 )
 scales = st.tuples(numbers, st.floats(0.1, 10)).map(lambda pair: QualityScale(pair[0], pair[0] + pair[1]))
 shares = st.lists(st.floats(0, 1), min_size=3, max_size=3).map(tuple)
-edges = st.lists(numbers, min_size=4, max_size=4).map(sorted).map(tuple)
+edges = st.lists(numbers, min_size=4, max_size=4, unique=True).map(sorted).map(tuple)
 histograms = st.builds(ScoreHistogram, st.sampled_from(METRICS), edges, shares, shares, words)
 contracts = st.builds(
     ModelContract,
@@ -81,6 +81,10 @@ def test_a_missing_key_and_text_that_is_no_json() -> None:
         ModelContract.from_json(json.dumps(fields))
     with pytest.raises(ModelError, match="is not JSON"):
         ModelContract.from_json("{")
+    with pytest.raises(ModelError, match="is not JSON"):
+        ModelContract.from_json("[" * 100_000)
+    with pytest.raises(ModelError, match="must be of type float"):
+        ModelContract.from_json(json.dumps({**json.loads(example().to_json()), "rescaling": {"gain": 10**400}}))
     with pytest.raises(ModelError, match="expected a table"):
         ModelContract.from_json("[]")
 
@@ -104,7 +108,10 @@ def test_thresholds_are_looked_up_by_rate() -> None:
         lambda: Rescaling(offset=float("inf")),
         lambda: Threshold("fast", 0.1, 0, 0.1, 1, 1, ""),  # type: ignore[arg-type]
         lambda: Threshold("mls", 1.0, 0, 0.1, 1, 1, ""),
+        lambda: Threshold("mls", 0.1, float("nan"), 0.1, 1, 1, ""),
+        lambda: Threshold("mls", 0.1, 0, 0.1, 1, 2, ""),
         lambda: ScoreHistogram("mls", (0.0, 1.0), (1.0, 0.0), (1.0, 0.0), ""),
+        lambda: ScoreHistogram("mls", (0.0, 1.0, 1.0), (1.0, 0.0), (1.0, 0.0), ""),
     ],
 )
 def test_values_out_of_range(make: object) -> None:

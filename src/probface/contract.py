@@ -11,6 +11,7 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal, TypeAlias, get_args
 
 from probface.errors import InvalidValue, ModelError
@@ -113,6 +114,10 @@ class Threshold:
             raise InvalidValue(f"metric {self.metric!r}: must be one of {', '.join(METRICS)}")
         if not 0 < self.fmr < 1:
             raise InvalidValue(f"FMR {self.fmr}: must be between 0 and 1")
+        if not math.isfinite(self.threshold):
+            raise InvalidValue(f"{self.metric} threshold {self.threshold}: must be finite")
+        if not 0 <= self.false_matches <= self.impostor_pairs:
+            raise InvalidValue(f"{self.false_matches} false matches of {self.impostor_pairs} pairs: must be 0 to all")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +139,9 @@ class ScoreHistogram:
 
     def __post_init__(self) -> None:
         if not len(self.edges) - 1 == len(self.genuine) == len(self.impostor) > 0:
-            raise InvalidValue(
-                f"histogram of {len(self.genuine)} bins with {len(self.edges)} edges: need one more edge"
-            )
+            raise InvalidValue(f"histogram of {len(self.genuine)} bins, {len(self.edges)} edges: need one more edge")
+        if not all(low < high for low, high in pairwise(self.edges)):
+            raise InvalidValue(f"histogram edges {self.edges[0]} to {self.edges[-1]}: must rise from each to the next")
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +220,7 @@ class ModelContract:
         """
         try:
             return from_plain(cls, json.loads(text), "model contract")
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise ModelError(f"model contract is not JSON ({error}); export the model again") from error
         except InvalidValue as error:
             raise ModelError(f"{error}; export the model again, with this version of ProbFace") from error

@@ -6,6 +6,7 @@ The model contract and the training recipes are read this way; what a file says 
 from __future__ import annotations
 
 import dataclasses
+import sys
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -59,7 +60,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         raise InvalidValue(f"{where}: {value!r} must be one of {', '.join(map(repr, arguments))}")
     if isinstance(value, bool) is not (hint is bool):
         raise InvalidValue(f"{where}: {value!r} must be of type {getattr(hint, '__name__', hint)}")
-    if hint is float and isinstance(value, int | float):
+    if hint is float and isinstance(value, int | float) and abs(value) <= sys.float_info.max:
         return float(value)
     if isinstance(hint, type) and isinstance(value, hint):
         return value

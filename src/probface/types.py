@@ -56,6 +56,8 @@ class Face:
         values = (*self.box, *(value for point in self.landmarks for value in point), self.detector_score)
         if not np.isfinite(values).all():
             raise InvalidValue(f"face {self!r}: every number must be finite")
+        if not 0 <= self.detector_score <= 1:
+            raise InvalidValue(f"detector score {self.detector_score}: must be in [0, 1]")
 
     @property
     def size(self) -> float:

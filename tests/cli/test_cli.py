@@ -212,6 +212,7 @@ def test_the_installed_command() -> None:
     wrong = probface_command("verify", "missing.jpg", "missing.jpg")
     assert (wrong.returncode, wrong.stdout, wrong.stderr.count("\n")) == (2, "", 1)
     assert "See 'probface --help'" in probface_command("vrify").stderr
+    assert probface_command("verify", "k\udcff.jpg", "missing.jpg").stderr.count("\n") == 1
 
 
 def test_a_contract_is_shown_for_a_file(capsys: Capture, tmp_path: Path) -> None:

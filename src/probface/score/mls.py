@@ -4,7 +4,7 @@
     S_1 = -D/2 [ (2 - 2 cos) / t + log t ] - D/2 log(2 pi / D),                 t = sigma_i^2 + sigma_j^2
 
 S_1 is S_D with ``t_l = t / D``. Its factor apart, S_1 is FastMLS, so the two rank alike. Other programs keep other
-scales: PFE's code gives -2 S_D, ProbFace's code the mean over dimensions instead of the sum; both drop the constant,
+scales: PFE's code gives 2 S_D, ProbFace's code the mean over dimensions instead of the sum; both drop the constant,
 as this module does unless ``normalised`` is set.
 """
 
