@@ -82,6 +82,25 @@ def test_quality_is_best_on_clean_images() -> None:
     assert contract.quality.log_sigma_sq_worst > np.median(logs[half:])
 
 
+def test_scores_that_hardly_differ_still_have_a_histogram() -> None:
+    embeddings, who, images = world(40)
+    near = np.eye(1, DIM) + 1e-5 * embeddings.mu
+    near /= np.linalg.norm(near, axis=1, keepdims=True)
+    for mu in (near, np.repeat(np.eye(1, DIM), len(embeddings), axis=0)):
+        alike = Embeddings(mu.astype(np.float32), np.ones_like(embeddings.sigma_sq))
+        contract = calibrate(
+            ModelContract("test", DIM, 1, InputSpec(), "ab"),
+            alike,
+            np.tile(who, 2),
+            np.tile(images, 2),
+            clean_sigma_sq=embeddings.sigma_sq[: len(who)],
+            extreme_sigma_sq=embeddings.sigma_sq[len(who) :],
+            data="held-out",
+            description="made-up people",
+        )
+        assert len(contract.histograms) == 3
+
+
 def test_too_few_people_are_told() -> None:
     with pytest.raises(InsufficientData, match="needs at least 1000 impostor comparisons, found"):
         calibrated(5)

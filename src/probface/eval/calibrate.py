@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,7 +80,9 @@ def _thresholds(impostor: FloatArray, metric: Metric, data: str) -> list[Thresho
 
 def _histogram(scores: FloatArray, genuine: NDArray[np.bool_], metric: Metric, data: str) -> ScoreHistogram:
     low = min(float(np.quantile(scores[~genuine], 1e-3)), float(np.min(scores[genuine], initial=np.inf)))
-    edges = np.linspace(low, float(np.max(scores)), HISTOGRAM_BINS + 1)
+    high = max(float(np.max(scores)), low + 1e-9)  # a network that gives one score for all still has a histogram
+    edges = np.linspace(low, high, HISTOGRAM_BINS + 1)
+    digits = max(6, 3 - math.floor(math.log10(edges[1] - edges[0])))  # rounded, and still apart
     clipped = np.clip(scores, edges[0], edges[-1])
 
     def shares(values: FloatArray) -> tuple[float, ...]:
@@ -87,5 +90,5 @@ def _histogram(scores: FloatArray, genuine: NDArray[np.bool_], metric: Metric, d
         return tuple(round(float(share), 8) for share in counts / max(1, counts.sum()))
 
     return ScoreHistogram(
-        metric, tuple(round(float(e), 6) for e in edges), shares(clipped[genuine]), shares(clipped[~genuine]), data
+        metric, tuple(round(float(e), digits) for e in edges), shares(clipped[genuine]), shares(clipped[~genuine]), data
     )
