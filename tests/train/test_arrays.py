@@ -66,3 +66,44 @@ def test_a_full_disk_is_refused_at_the_start_and_leaves_nothing(tmp_path: Path) 
     assert "cannot be written" in ended.stdout
     assert "PROBFACE_CACHE" in ended.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_of_a_lost_array_are_not_taken_for_those_of_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    ResumableArray(path, (4, 1), np.float32).append(np.ones((4, 1)))
+    path.unlink()
+    again = ResumableArray(path, (4, 1), np.float32)
+    assert again.done == 0
+    again.append(np.ones((4, 1)))
+    path.unlink()
+    command = [sys.executable, "-c", KILLED, str(path)]
+    assert subprocess.run(command, check=False).returncode == -9
+    assert path.exists()
+    assert ResumableArray(path, (4, 1), np.float32).done == 0
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+import numpy as np
+from probface.train import arrays
+arrays.write_bytes = lambda *_: os.kill(os.getpid(), 9)
+arrays.ResumableArray(Path(sys.argv[1]), (4, 1), np.float32)
+"""
+
+
+@pytest.mark.parametrize("content", [b"", b"no array", None], ids=["empty", "text", "cut short"])
+def test_a_damaged_array_begins_anew(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "a.npy"
+    ResumableArray(path, (500, 3), np.float32).append(np.ones((500, 3)))
+    path.write_bytes(path.read_bytes()[:-1] if content is None else content)
+    assert ResumableArray(path, (500, 3), np.float32).done == 0
+    path.with_suffix(".json").write_text("")
+    assert ResumableArray(path, (500, 3), np.float32).done == 0
+
+
+def test_another_kind_of_number_begins_anew(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    ResumableArray(path, (5, 2), np.float32).append(np.ones((5, 2)))
+    array = ResumableArray(path, (5, 2), np.uint8)
+    assert (array.done, array.values.dtype) == (0, np.uint8)

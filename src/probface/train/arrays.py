@@ -32,7 +32,7 @@ class ResumableArray:
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> None:
         self._path, self._progress = path, path.with_suffix(".json")
-        if not (path.exists() and self._progress.exists() and self._state()["shape"] == list(shape)):
+        if not self._fits(shape, np.dtype(dtype)):
             self._create(shape, np.dtype(dtype))
         with storage_errors(path, FULL_DISK):
             self.values: NDArray[Any] = np.load(path, mmap_mode="r+", allow_pickle=False)
@@ -52,12 +52,22 @@ class ResumableArray:
         self.done += len(rows)
         self._record()
 
+    def _fits(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
+        """Whether a whole array of this kind is there, with its progress."""
+        try:
+            there = np.load(self._path, mmap_mode="r", allow_pickle=False)
+            return (there.shape, there.dtype) == (shape, dtype) and self._state()["shape"] == list(shape)
+        except (OSError, EOFError, ValueError):  # not there, cut short, or no array
+            return False
+
     def _create(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         with replacing(self._path, FULL_DISK) as temporary, temporary.open("wb") as file:
             header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)
             file.flush()
             _reserve(file.fileno(), file.tell(), int(np.prod(shape)) * dtype.itemsize)
+            # Before the new array is in place: a kill between the two must not count rows of an older one as done.
+            self._progress.unlink(missing_ok=True)
         write_bytes(self._progress, json.dumps({"done": 0, "shape": shape}).encode())
 
     def _record(self) -> None:
