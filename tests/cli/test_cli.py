@@ -1,4 +1,5 @@
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -224,3 +225,48 @@ def test_a_contract_is_shown_for_a_file(capsys: Capture, tmp_path: Path) -> None
     assert ModelContract.from_json(json.dumps(shown)) == resolve_model("sface").contract
     assert run(["models", "show", str(path)]) == 0
     assert "FMR 0.001: threshold" in capsys.readouterr().out
+
+
+def test_crops_of_images_with_one_name_are_kept_apart(folder: Path, capsys: Capture, tmp_path: Path) -> None:
+    names = ["left/x.png", "right/x.png", "x-2.png", "right/x.jpg"]
+    for name in names:
+        save(tmp_path / name, portrait())
+    found = document(capsys, "detect", *(tmp_path / name for name in names), "--crops", tmp_path / "crops")
+    assert isinstance(found, list)
+    crops = [Path(entry["faces"][0]["crop"]).name for entry in found]
+    assert crops == ["x_0.png", "x-2_0.png", "x-2-2_0.png", "x-3_0.png"]
+    assert sorted(path.name for path in (tmp_path / "crops").iterdir()) == sorted(crops)
+
+
+@pytest.mark.parametrize("unbuffered", [False, True])
+def test_a_reader_that_has_gone_is_no_answer(unbuffered: bool) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-c", "from probface.cli import main; main()", "models", "show", "sface"]
+    environment = os.environ | ({"PYTHONUNBUFFERED": "1"} if unbuffered else {})
+    ended = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False, env=environment)
+    os.close(write)
+    assert (ended.returncode, ended.stderr) == (2, "")
+
+
+INTERRUPTED = """
+import os, signal, sys
+from probface.cli import main, output
+from contextlib import contextmanager
+class Bar:
+    def add_task(self, *_, **__): return 0
+    def advance(self, *_): os.kill(os.getpid(), signal.SIGINT)
+@contextmanager
+def bar(): yield Bar()
+from probface.cli import embed
+embed.progress_bar = bar
+main()
+"""
+
+
+def test_an_interrupt_ends_quietly_and_leaves_nothing_half_done(folder: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", INTERRUPTED, "embed", str(folder / "a.jpg"), "--out", str(tmp_path / "e.npz")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (130, "")
+    assert "Traceback" not in ended.stderr
+    assert list(tmp_path.iterdir()) == []

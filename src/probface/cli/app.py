@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Annotated, Any
 
@@ -60,9 +59,9 @@ def run(arguments: list[str]) -> int:
         return _trouble(str(error))
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output has gone (`| head`): nothing is left to say, at the interpreter's exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except SystemExit:
+        # So the parser ends when the reader of our output has gone (`| head`): nothing is left to say. Its exit code,
+        # 1, would be a "no".
         return EXIT_TROUBLE
     except _UsageError as error:
         return _trouble(f"{error.format_message()} See 'probface --help'.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,7 +32,7 @@ def detect_command(
 
     find = FaceFinder(InputSpec(), policy=faces.value, max_pixels=max_pixels)
     document: list[dict[str, Any]] = []
-    for name in images:
+    for name, stem in zip(images, _stems(images), strict=True):
         try:
             found = find(name)
         except NoFace:
@@ -39,7 +40,7 @@ def detect_command(
         entries = [face_document(aligned.face) for aligned in found]
         if crops is not None:
             for number, (aligned, entry) in enumerate(zip(found, entries, strict=True)):
-                entry["crop"] = _write_crop(crops / f"{Path(name).stem}_{number}.png", aligned.crop)
+                entry["crop"] = _write_crop(crops / f"{stem}_{number}.png", aligned.crop)
         for warning in (text for aligned in found for text in aligned.warnings):
             warn(f"{name}: {warning}")
         document.append({"path": name, "faces": entries})
@@ -48,6 +49,16 @@ def detect_command(
     else:
         _print_text(document)
     return 0 if all(entry["faces"] for entry in document) else 1
+
+
+def _stems(images: list[str]) -> list[str]:
+    """What the crops of each image are called: as the image, numbered where an earlier one has that name."""
+    taken: dict[str, None] = {}
+    for image in images:
+        stem = Path(image).stem
+        names = chain([stem], (f"{stem}-{number}" for number in count(2)))
+        taken[next(name for name in names if name not in taken)] = None
+    return list(taken)
 
 
 def _write_crop(path: Path, crop: Image) -> str:
