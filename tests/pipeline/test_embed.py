@@ -181,9 +181,13 @@ def test_places_and_names_that_will_not_do(photos: Path, tmp_path: Path, monkeyp
 
 def test_files_that_hold_no_embeddings(tmp_path: Path) -> None:
     (tmp_path / "text.npz").write_text("nothing")
+    (tmp_path / "empty.npz").write_bytes(b"")
+    with (tmp_path / "array.npz").open("wb") as file:
+        np.save(file, np.zeros(3))
     np.savez(tmp_path / "other.npz", x=np.zeros(3))
     np.savez(tmp_path / "pickle.npz", path=np.array([{}], dtype=object))
-    for name in ("text.npz", "other.npz", "pickle.npz", "missing.npz"):
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "other.npz").read_bytes()[:-30])
+    for name in ("text.npz", "empty.npz", "array.npz", "other.npz", "pickle.npz", "cut.npz", "missing.npz"):
         with pytest.raises(DataError, match=f"{name}: not readable"):
             read_embeddings(tmp_path / name)
 

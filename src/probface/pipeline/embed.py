@@ -93,7 +93,8 @@ def embed(
         "part_images": PART_IMAGES,
     }
     embedder = _BatchEmbedder(recogniser, batch, workers or available_cores(), strict)
-    items = chain.from_iterable(open_items(os.fspath(path)) for path in sources)
+    # All are opened before the first is read: one that is missing is told at once, not after hours.
+    items = chain.from_iterable([open_items(os.fspath(path)) for path in sources])
     with PartsFolder.open(Path(out), recogniser.contract, settings, resume=resume) as parts:
         return _embed(parts, items, embedder, progress)
 
@@ -103,8 +104,9 @@ def _embed(
 ) -> EmbedResult:
     resumed = 0
     for index, images in enumerate(batches(items, PART_IMAGES)):
-        if not parts.has(index):
-            parts.write(index, *embedder(images, progress))
+        names = [item.name for item in images]
+        if not parts.has(index, names):
+            parts.write(index, names, *embedder(images, progress))
             continue
         resumed += len(images)
         if progress is not None:

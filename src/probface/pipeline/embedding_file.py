@@ -7,11 +7,13 @@ them. The final file is put together part by part, so memory stays flat, and mov
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -25,6 +27,9 @@ from probface.storage import replacing, storage_errors, write_bytes
 from probface.types import Embeddings, FloatArray
 
 SUFFIXES = (".npz", ".parquet")
+
+_UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile)
+"""What is raised on files that are no whole ``.npz`` of ours (TypeError: one array alone)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +93,22 @@ def read_embeddings(path: str | os.PathLike[str]) -> EmbeddingFile:
         DataError: not such a file.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with _arrays(path) as arrays:
             rows = EmbeddingRows(
                 tuple(arrays["path"].tolist()), arrays["mu"], arrays["sigma_sq"], arrays["quality"].astype(np.int64)
             )
             return EmbeddingFile(rows, ModelContract.from_json(str(arrays["contract"])))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         raise DataError(
             f"embeddings {os.fspath(path)}: not readable ({error}); write it with probface embed"
         ) from error
+
+
+@contextmanager
+def _arrays(path: str | os.PathLike[str]) -> Iterator[Mapping[str, NDArray[Any]]]:
+    # Opened here, because np.load leaves a damaged file open when it is given a path.
+    with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        yield arrays
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +127,7 @@ class PartsFolder:
     def __init__(self, out: Path, contract: ModelContract) -> None:
         self.out, self._contract = out, contract
         self._folder = out.with_name(out.name + ".parts")
+        self._finished: list[Path] = []
 
     @classmethod
     def open(cls, out: Path, contract: ModelContract, settings: dict[str, Any], *, resume: bool) -> PartsFolder:
@@ -165,19 +178,43 @@ class PartsFolder:
             with storage_errors(self._folder):
                 shutil.rmtree(self._folder)
 
-    def has(self, index: int) -> bool:
-        """Whether a part is finished."""
-        return self._path(index).exists()
+    def has(self, index: int, images: Sequence[str]) -> bool:
+        """Whether the part of these images is finished; one that cannot be read is not.
 
-    def write(self, index: int, rows: EmbeddingRows, failed: list[FailedImage]) -> None:
-        """Write one part, whole or not at all."""
-        errors = json.dumps([asdict(entry) for entry in failed])
-        with replacing(self._path(index)) as temporary, temporary.open("wb") as file:
-            names = np.array(rows.path, dtype=np.str_)
-            np.savez(file, path=names, mu=rows.mu, sigma_sq=rows.sigma_sq, quality=rows.quality, errors=errors)
+        Raises:
+            DataError: it is, but of other images: some have come or gone since.
+        """
+        path = self._path(index)
+        try:
+            with _arrays(path) as arrays:
+                same = str(arrays["images"]) == _digest(images)
+        except _UNREADABLE:
+            return False
+        if not same:
+            raise DataError(
+                f"{path}: made of other images than are there now; bring those back, or delete {self._folder}"
+            )
+        self._finished.append(path)
+        return True
+
+    def write(self, index: int, images: Sequence[str], rows: EmbeddingRows, failed: list[FailedImage]) -> None:
+        """Write one part, whole or not at all: the rows and failures of ``images``."""
+        path = self._path(index)
+        names, errors = np.array(rows.path, np.str_), json.dumps([asdict(entry) for entry in failed])
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez(
+                file,
+                path=names,
+                mu=rows.mu,
+                sigma_sq=rows.sigma_sq,
+                quality=rows.quality,
+                errors=errors,
+                images=_digest(images),
+            )
+        self._finished.append(path)
 
     def totals(self) -> Totals:
-        """Count what the parts hold."""
+        """Count what the finished parts of this run hold."""
         faces = failed = 0
         longest, first = 1, None
         for rows, errors in self._parts():
@@ -242,12 +279,14 @@ class PartsFolder:
             for rows, _ in self._parts():
                 mu = pyarrow.FixedSizeListArray.from_arrays(rows.mu.ravel(), dim)
                 sigma_sq = pyarrow.FixedSizeListArray.from_arrays(rows.sigma_sq.ravel(), width)
-                columns = [pyarrow.array(rows.path, pyarrow.string()), mu, sigma_sq, pyarrow.array(rows.quality)]
+                # A file name may be no Unicode text, which parquet insists on: what is not is spelt out as \udcff.
+                names = [name.encode("utf-8", "backslashreplace").decode() for name in rows.path]
+                columns = [pyarrow.array(names, pyarrow.string()), mu, sigma_sq, pyarrow.array(rows.quality)]
                 writer.write_table(pyarrow.Table.from_arrays(columns, schema=schema))
 
     def _parts(self) -> Iterator[tuple[EmbeddingRows, list[FailedImage]]]:
-        for path in sorted(self._folder.glob("part-*.npz")):
-            with np.load(path, allow_pickle=False) as arrays:
+        for path in self._finished:
+            with _arrays(path) as arrays:
                 rows = EmbeddingRows(
                     tuple(arrays["path"].tolist()), arrays["mu"], arrays["sigma_sq"], arrays["quality"]
                 )
@@ -255,6 +294,10 @@ class PartsFolder:
 
     def _path(self, index: int) -> Path:
         return self._folder / f"part-{index:06d}.npz"
+
+
+def _digest(names: Sequence[str]) -> str:
+    return hashlib.sha256(json.dumps(list(names)).encode()).hexdigest()
 
 
 def _pyarrow() -> tuple[Any, Any]:
