@@ -85,7 +85,8 @@ def test_bad_images_end_in_one_line_and_exit_code_2(folder: Path, capsys: Captur
         (["--provider", "cuda"], "provider 'cuda'"),
         (["--provider", "abacus"], "provider 'abacus'"),
         (["--report", "FOLDER/a.jpg/page.html"], "cannot be written"),
-        (["--nonsense"], "No such option"),
+        (["--nonsense"], "--nonsense. See 'probface --help'."),
+        (["--max-pixels", "0"], "Invalid value for '--max-pixels'"),
         (["--aligned"], "the model takes 112 x 112"),
     ],
 )
@@ -157,6 +158,17 @@ def test_embed(capsys: Capture, tmp_path: Path) -> None:
     assert "text.jpg" in refused(capsys, "embed", photos / "text.jpg", "--out", tmp_path / "f.npz", "--strict")
     assert "must end in .npz or .parquet" in refused(capsys, "embed", photos, "--out", tmp_path / "f.csv")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["e.errors.jsonl", "e.npz", "photos"]
+
+
+def test_weights_with_another_digest_are_passed_over(
+    folder: Path, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sface_file: Path
+) -> None:
+    (tmp_path / sface_file.name).write_bytes(sface_file.read_bytes()[:-1])
+    monkeypatch.setenv("PROBFACE_CACHE", str(tmp_path))
+    listed = document(capsys, "models", "list")
+    assert isinstance(listed, list)
+    assert all(not entry["weights"].startswith(str(tmp_path)) for entry in listed)
+    assert run(["verify", str(folder / "a.jpg"), str(folder / "b.png")]) == 0
 
 
 def test_models(capsys: Capture, network_files: dict[str, Path]) -> None:

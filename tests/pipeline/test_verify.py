@@ -76,13 +76,27 @@ def test_an_aligned_image_of_another_size(recogniser: Recogniser) -> None:
     assert verify(*crops, aligned=True).match
 
 
+def test_arrays_that_are_no_image(recogniser: Recogniser) -> None:
+    with pytest.raises(InvalidValue, match="dtype float64 with NaN: must be uint8"):
+        verify(portrait(), np.full((200, 200, 3), np.nan), model=recogniser)
+    with pytest.raises(InvalidValue, match=r"shape \(0, 200, 3\)"):
+        verify(np.zeros((0, 200, 3), np.uint8), portrait(), model=recogniser)
+
+
 def test_no_face() -> None:
     with pytest.raises(NoFace, match="no face found; give a photo in which a face is to be seen"):
         probface.verify(np.zeros((200, 200, 3), np.uint8), portrait())
 
 
-def test_detect_finds_all_or_one() -> None:
-    both = np.concatenate([portrait(400), portrait(200).repeat(2, axis=0)[:400]], axis=1)
-    assert len(detect(both)) >= 1
-    assert len(detect(both, policy="largest")) == 1
-    assert detect(np.zeros((100, 100, 3), np.uint8)) == ()
+def test_detect_finds_all_the_largest_or_the_most_central() -> None:
+    photo = np.full((500, 1100, 3), 90, np.uint8)
+    photo[:, 600:] = portrait(500)
+    photo[150:350, 440:640] = portrait(200)
+    found = detect(photo)
+    assert len(found) == 2
+    assert found[0].size > found[1].size
+    assert detect(photo, policy="largest") == found[:1]
+    assert detect(photo, policy="central") == found[1:]
+    assert detect(np.zeros((100, 100, 3), np.uint8), policy="central") == ()
+    with pytest.raises(InvalidValue, match="face policy 'first': must be one of largest, central, all"):
+        detect(photo, policy="first")  # type: ignore[arg-type]

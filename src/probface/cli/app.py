@@ -64,7 +64,7 @@ def run(arguments: list[str]) -> int:
         # 1, would be a "no".
         return EXIT_TROUBLE
     except _UsageError as error:
-        return _trouble(f"{error.format_message()} See 'probface --help'.")
+        return _trouble(f"{error.format_message().rstrip('.')}. See 'probface --help'.")
     return result if isinstance(result, int) else EXIT_YES
 
 

@@ -53,7 +53,7 @@ def embed_command(
         with result.errors.open(encoding="utf-8") as lines:
             for line in lines:
                 warn(json.loads(line)["error"])
-        warn(f"{result.failed} images failed, listed in {result.errors}")
+        warn(f"{result.failed} image{'' if result.failed == 1 else 's'} failed, listed in {result.errors}")
     if as_json:
         errors = str(result.errors) if result.errors else None
         print_json({"out": str(result.out), "faces": result.faces, "failed": result.failed, "errors": errors})
