@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from people_folder import write_people
 
+from probface.contract import InputSpec
 from probface.encoder.features import FeatureExtractor
 from probface.errors import DataError
 from probface.models.backbone import Backbone
@@ -121,6 +123,47 @@ def die(label, done, total):
 variant, key = room.Variant("moderate"), {"backbone": "x"}
 room.cache_features(faces, extractor, variant, cache, model_key=key, seed=0, progress=die)
 """
+
+
+KILLED_EARLY = """
+import os, sys
+from pathlib import Path
+from probface.contract import InputSpec
+from probface.readers.open import open_items
+from probface.train import features as room
+room.CHUNK, room.SAVE_EVERY = 4, 2
+def die(label, done, total):
+    if done >= 16:
+        os.kill(os.getpid(), 9)
+room.cache_faces(tuple(open_items(sys.argv[1])), InputSpec(), Path(sys.argv[2]), aligned=True, progress=die)
+"""
+
+
+def test_finding_faces_goes_on_after_a_kill(people: Path, tmp_path: Path) -> None:
+    photos, cut, whole = tmp_path / "photos", tmp_path / "cut", tmp_path / "whole"
+    shutil.copytree(people, photos)
+    damaged = [photos / "person-00" / "1.png", photos / "person-11" / "2.png"]  # met before the kill, and after it
+    for path in damaged:
+        path.write_bytes(b"no image")
+    command = [sys.executable, "-c", KILLED_EARLY, str(photos), str(cut)]
+    assert subprocess.run(command, check=False).returncode == -9
+    done: list[int] = []
+    items = tuple(open_items(photos))
+
+    def found(cache: Path) -> Faces:
+        done.clear()
+        return cache_faces(items, InputSpec(), cache, aligned=True, progress=lambda _, count, __: done.append(count))
+
+    undisturbed = found(whole)
+    resumed = found(cut)
+    assert done[0] > 16
+    assert [name for name, _ in resumed.failed] == [path.as_posix() for path in damaged]
+    for name in ("names", "digest", "failed"):
+        assert getattr(resumed, name) == getattr(undisturbed, name)
+    np.testing.assert_array_equal(resumed.people, undisturbed.people)
+    np.testing.assert_array_equal(resumed.crops, undisturbed.crops)
+    found(cut)
+    assert done == []  # nothing was left to do
 
 
 def test_a_killed_run_goes_on_and_ends_alike(

@@ -23,7 +23,7 @@ from probface.models.taps import Taps, find_taps
 from probface.models.weights import writable_cache_folder
 from probface.nn.uncertainty_head import UncertaintyHead
 from probface.readers.item import Item
-from probface.storage import replacing, write_bytes
+from probface.storage import replacing, storage_errors, write_bytes
 from probface.train.config import HeadRecipe, Variant, read_recipe
 from probface.train.data import Split, split
 from probface.train.features import Faces, Progress, cache_faces, cache_features
@@ -95,7 +95,9 @@ def train_head(
     workshop = _Workshop.open(
         frozen, config, Path(cache) if cache else writable_cache_folder() / "train", input_spec, provider
     )
-    people = split(Path(data), config.data)
+    people, folder = split(Path(data), config.data), Path(out)
+    with storage_errors(folder):  # told now, and not when the features are there
+        folder.mkdir(parents=True, exist_ok=True)
     faces = workshop.faces(people.training, progress)
     features = TrainingFeatures(
         [copy for variant in config.variants for copy in workshop.features(faces, variant, config.seed, progress)],
@@ -103,8 +105,8 @@ def train_head(
         faces.people,
         workshop.dim,
     )
-    folder = Path(out)
-    head = fit_head(features, config, folder, resume=resume, progress=on_log)
+    with storage_errors(folder):
+        head = fit_head(features, config, folder, resume=resume, progress=on_log)
     weights = _weights(head, workshop.contract(people, licence))
     weights = workshop.calibrated(weights, people, progress)
     write_bytes(folder / "recipe.json", config.to_json().encode())
