@@ -157,3 +157,34 @@ def test_a_killed_process_resumes_to_the_same_weights(tmp_path: Path, monkeypatc
     whole = state(fit_head(blurry_world()[0], small_recipe(), tmp_path / "whole"))
     for name, values in whole.items():
         np.testing.assert_array_equal(values, resumed[name], err_msg=name)
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_fit import blurry_world, small_recipe
+from probface.errors import StorageError
+from probface.train import fit
+fit.CHECKPOINT_EVERY, fit.LOG_EVERY = 20, 1000
+folder = Path(sys.argv[1])
+def fill(*state):
+    save(*state)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+save, fit.checkpoint.save = fit.checkpoint.save, fill
+try:
+    fit.fit_head(blurry_world()[0], small_recipe(), folder)
+except StorageError as error:
+    print(error)
+"""
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FULL.format(tests=str(Path(__file__).parent)), str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "checkpoint-0000040.safetensors: cannot be written (File too large)" in ended.stdout
+    assert [path.name for path in tmp_path.glob("*checkpoint*")] == ["checkpoint-0000020.safetensors"]
+    state_before = checkpoint.latest(tmp_path, small_recipe())
+    assert state_before is not None
+    assert state_before.step == 20

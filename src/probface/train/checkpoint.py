@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
 from probface.errors import TrainingError
@@ -44,7 +44,7 @@ def save(folder: Path, step: int, head: nn.Module, optimiser: torch.optim.SGD, r
             tensors[f"momentum.{name}"] = buffer
     metadata = {"step": str(step), "recipe": recipe.to_json()}
     with replacing(folder / f"checkpoint-{step:07d}.safetensors") as temporary:
-        save_file(tensors, temporary, metadata)
+        temporary.write_bytes(serialise(tensors, metadata))  # save_file's own error on a full disk is no OSError
     for old in _found(folder)[:-KEEP]:
         old.unlink()
 
