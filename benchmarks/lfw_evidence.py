@@ -26,9 +26,8 @@ from probface.face.degrade import KINDS
 from probface.models.head_weights import HeadWeights, load_head
 from probface.models.registry import head_file
 from probface.models.weights import writable_cache_folder
+from probface.score.by_metric import paired_scores
 from probface.score.cosine import cosine
-from probface.score.fast_mls import fast_mls
-from probface.score.mls import mls
 from probface.storage import write_bytes
 from probface.types import Embeddings, FloatArray, Metric
 
@@ -91,11 +90,7 @@ def pair_errors(judge: Judge, head: HeadWeights, metric: Metric, states: Iterabl
 
     def one(state: State) -> BestErrorRate:
         faces = state.embeddings(head)
-        a, b = faces[first], faces[second]
-        if metric == "cosine":
-            return BestErrorRate(cosine(a.mu, b.mu), people[first], people[second])
-        formula = fast_mls if metric == "fastmls" else mls
-        return BestErrorRate(formula(a.mu, a.sigma_sq, b.mu, b.sigma_sq), people[first], people[second])
+        return BestErrorRate(paired_scores(faces[first], faces[second], metric), people[first], people[second])
 
     statistics = [one(state) for state in states]
     return lambda weights: np.mean([statistic(weights) for statistic in statistics], axis=0)

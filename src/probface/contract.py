@@ -21,6 +21,11 @@ from probface.types import METRICS, Metric
 METADATA_KEY = "probface"
 CONTRACT_VERSION = 1
 
+BATCH_NORM_EPSILON = 1e-3
+"""Of both batch norms of the uncertainty head, in torch and in ONNX; the reference code's."""
+SIGMA_SQ_FLOOR = 1e-6
+"""Added to exp(s) in the head, so that the logarithm stays finite; the reference code has it, too."""
+
 ChannelOrder: TypeAlias = Literal["rgb", "bgr"]
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from probface.cli.options import MAX_PIXELS, Json, MaxPixels, Policy
+from probface.cli.options import Json, MaxPixels, Policy
 from probface.cli.output import face_document, print_json, warn
+from probface.defaults import MAX_PIXELS
 
 if TYPE_CHECKING:
     from probface.types import Image

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from probface.cli.options import DEFAULT_MODEL, MAX_PIXELS, Aligned, Json, MaxPixels, Model, Policy, Provider
+from probface.cli.options import Aligned, Json, MaxPixels, Model, Policy, Provider
 from probface.cli.output import print_json, progress_bar, warn
+from probface.defaults import DEFAULT_MODEL, MAX_PIXELS
 
 
 def embed_command(

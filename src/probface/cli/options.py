@@ -8,9 +8,6 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-DEFAULT_MODEL = "sface"
-MAX_PIXELS = 40_000_000
-
 
 class MetricName(StrEnum):
     """The scores on offer."""

@@ -8,18 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from probface.cli.options import (
-    DEFAULT_MODEL,
-    MAX_PIXELS,
-    Aligned,
-    Json,
-    MaxPixels,
-    MetricName,
-    Model,
-    Provider,
-    Report,
-)
+from probface.cli.options import Aligned, Json, MaxPixels, MetricName, Model, Provider, Report
 from probface.cli.output import face_document, print_json, warn
+from probface.defaults import DEFAULT_MODEL, MAX_PIXELS
 
 if TYPE_CHECKING:
     from probface.types import Verification

@@ -12,10 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probface.errors import InvalidValue
-from probface.score.cosine import cosine_matrix
-from probface.score.fast_mls import fast_mls_matrix
-from probface.score.mls import mls_matrix
-from probface.types import METRICS, Embeddings, FloatArray, Metric
+from probface.score.by_metric import score_matrix
+from probface.types import Embeddings, FloatArray, Metric
 
 BLOCK_ROWS = 512
 
@@ -58,19 +56,10 @@ class CrossPairs:
         """
         if len(embeddings) != len(self.people):
             raise InvalidValue(f"{len(embeddings)} embeddings for {len(self.people)} faces: need one for each")
-        if metric not in METRICS:
-            raise InvalidValue(f"metric {metric!r}: must be one of {', '.join(METRICS)}")
-        mu, sigma_sq = embeddings.mu, embeddings.sigma_sq
         out = np.empty(self.genuine.shape, np.float32)
         done = 0
         for rows, keep in _blocks(self.images):
-            if metric == "cosine":
-                block = cosine_matrix(mu[rows], mu)
-            elif metric == "fastmls":
-                block = fast_mls_matrix(mu[rows], sigma_sq[rows], mu, sigma_sq)
-            else:
-                block = mls_matrix(mu[rows], sigma_sq[rows], mu, sigma_sq)
-            scores = block[keep]
+            scores = score_matrix(embeddings[rows], embeddings, metric)[keep]
             out[done : done + len(scores)] = scores
             done += len(scores)
         return out

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, UnidentifiedImageError
 from PIL import Image as Pillow
 
+from probface.defaults import MAX_PIXELS
 from probface.errors import ImageTooLarge, InvalidValue, UnreadableImage
 from probface.types import Image
 
@@ -29,9 +30,6 @@ ImageSource: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | NDArray[np.
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 _lifting = threading.Lock()
-
-MAX_PIXELS = 40_000_000
-"""Default limit on an image's size, against decompression bombs."""
 
 
 def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS, name: str | None = None) -> Image:

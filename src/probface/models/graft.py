@@ -11,9 +11,9 @@ import onnx
 from numpy.typing import ArrayLike
 from onnx import ModelProto, helper, numpy_helper
 
-from probface.contract import METADATA_KEY, ModelContract, Rescaling
+from probface.contract import METADATA_KEY, SIGMA_SQ_FLOOR, ModelContract, Rescaling
 from probface.errors import DigestMismatch, ModelError
-from probface.models.head_weights import VARIANCE_FLOOR, FoldedHead, HeadWeights
+from probface.models.head_weights import FoldedHead, HeadWeights
 from probface.models.taps import add_features, read_taps
 from probface.models.wiring import append_node, append_reduction, set_outputs
 
@@ -81,7 +81,7 @@ def _add_head(model: ModelProto, head: FoldedHead, features: str, rescaling: Res
     hidden = append_node(model, "Relu", [_add_linear(model, head.weight1, head.bias1, features, "fc1")], "relu")
     s = _add_linear(model, head.weight2, head.bias2, hidden, "fc2")
     exponential = append_node(model, "Exp", [s], "exp")
-    raw = append_node(model, "Add", [exponential, _constant(model, VARIANCE_FLOOR, "floor")], "sigma_sq_raw")
+    raw = append_node(model, "Add", [exponential, _constant(model, SIGMA_SQ_FLOOR, "floor")], "sigma_sq_raw")
     if rescaling == Rescaling():
         return raw
     log_raw = append_node(model, "Log", [raw], "log_sigma_sq_raw")

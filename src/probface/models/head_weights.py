@@ -22,14 +22,10 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from probface.contract import ModelContract
+from probface.contract import BATCH_NORM_EPSILON, SIGMA_SQ_FLOOR, ModelContract
 from probface.errors import ModelError, ModelNotFound
 from probface.storage import write_bytes
 from probface.types import FloatArray
-
-BATCH_NORM_EPSILON = 1e-3
-VARIANCE_FLOOR = 1e-6
-"""Added to exp(s), so that the logarithm stays finite; the reference code has it, too."""
 
 _CONTRACT_KEY = "contract"
 
@@ -122,7 +118,7 @@ class HeadWeights:
         """What the grafted model computes, in numpy: (N, F) fused features to (N, W) ``log sigma^2``, rescaled."""
         head, rescaling = self.folded, self.contract.rescaling
         s = np.maximum(features @ head.weight1.T + head.bias1, 0) @ head.weight2.T + head.bias2
-        log_sigma_sq: NDArray[np.float64] = rescaling.gain * np.logaddexp(np.log(VARIANCE_FLOOR), s) + rescaling.offset
+        log_sigma_sq: NDArray[np.float64] = rescaling.gain * np.logaddexp(np.log(SIGMA_SQ_FLOOR), s) + rescaling.offset
         return log_sigma_sq
 
 

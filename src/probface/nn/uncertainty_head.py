@@ -13,12 +13,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from probface.contract import BATCH_NORM_EPSILON, SIGMA_SQ_FLOOR
 from probface.errors import InvalidValue
 
-BATCH_NORM_EPSILON = 1e-3
 BATCH_NORM_MOMENTUM = 0.005
 """The reference's decay of 0.995, in torch's convention."""
-SIGMA_SQ_FLOOR = 1e-6
 INITIAL_SCALE = 0.1
 INITIAL_SHIFT = {"scalar": -1.0, "diagonal": -7.0}
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from probface.defaults import MAX_PIXELS
 from probface.face.detect import FacePolicy, choose_faces
-from probface.face.image import MAX_PIXELS, ImageSource, read_image
+from probface.face.image import ImageSource, read_image
 from probface.pipeline.recogniser import open_detector
 from probface.types import Face
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
+from probface.defaults import DEFAULT_MODEL, MAX_PIXELS
 from probface.encoder.session import available_cores
 from probface.errors import DataError, ImageError, InvalidValue, ProbFaceError
 from probface.face.detect import FacePolicy
-from probface.face.image import MAX_PIXELS
 from probface.pipeline.embedding_file import EmbeddingRows, FailedImage, PartsFolder
 from probface.pipeline.parallel import batches, ordered_map
-from probface.pipeline.recogniser import DEFAULT_MODEL, AlignedFace, Recogniser
+from probface.pipeline.recogniser import AlignedFace, Recogniser
 from probface.readers.item import Item
 from probface.readers.open import open_items
 

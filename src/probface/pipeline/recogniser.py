@@ -8,17 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from probface.contract import InputSpec, ModelContract
+from probface.defaults import DEFAULT_MODEL, MAX_PIXELS
 from probface.encoder.onnx import Encoder
 from probface.errors import InvalidValue, NoFace
 from probface.face.align import align
 from probface.face.detect import MIN_FACE_PIXELS, Detector, FacePolicy, choose_faces
-from probface.face.image import MAX_PIXELS, ImageSource, read_image, source_name
+from probface.face.image import ImageSource, read_image, source_name
 from probface.models.registry import list_models, resolve_model
 from probface.models.weights import find_weights
 from probface.score.quality import quality
 from probface.types import EmbeddedFace, Embeddings, Face, Image
-
-DEFAULT_MODEL = "sface"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,34 +4,18 @@ from __future__ import annotations
 
 import os
 
-from probface.errors import InvalidValue
-from probface.face.image import MAX_PIXELS, ImageSource
-from probface.pipeline.recogniser import DEFAULT_MODEL, Recogniser
-from probface.score.cosine import cosine
-from probface.score.fast_mls import fast_mls
-from probface.score.mls import mls
-from probface.types import METRICS, EmbeddedFace, Embeddings, Metric, Verification
-
-
-def score(a: Embeddings, b: Embeddings, metric: Metric) -> float:
-    """The score of one face with one other.
-
-    Raises:
-        InvalidValue: unknown metric, or FastMLS for D variances a face.
-    """
-    if metric == "cosine":
-        return float(cosine(a.mu, b.mu)[0])
-    if metric not in METRICS:
-        raise InvalidValue(f"metric {metric!r}: must be one of {', '.join(METRICS)}")
-    formula = fast_mls if metric == "fastmls" else mls
-    return float(formula(a.mu, a.sigma_sq, b.mu, b.sigma_sq)[0])
+from probface.defaults import DEFAULT_MODEL, MAX_PIXELS
+from probface.face.image import ImageSource
+from probface.pipeline.recogniser import Recogniser
+from probface.score.by_metric import paired_scores
+from probface.types import EmbeddedFace, Metric, Verification
 
 
 def compare(
     recogniser: Recogniser, a: EmbeddedFace, b: EmbeddedFace, *, metric: Metric = "fastmls", fmr: float = 1e-3
 ) -> Verification:
     """Decide on two faces that are embedded already; as :func:`verify`."""
-    value = score(a.embedding, b.embedding, metric)
+    value = float(paired_scores(a.embedding, b.embedding, metric)[0])
     threshold = recogniser.contract.threshold(metric, fmr)
     return Verification(
         match=value > threshold.threshold,
@@ -39,7 +23,7 @@ def compare(
         metric=metric,
         threshold=threshold.threshold,
         fmr=threshold.fmr,
-        cosine=score(a.embedding, b.embedding, "cosine"),
+        cosine=float(paired_scores(a.embedding, b.embedding, "cosine")[0]),
         faces=(a, b),
     )
 
