@@ -15,9 +15,9 @@ from probface.models.graph import (
     FaceGraph,
     guess_input_spec,
     inspect_face_graph,
-    load_graph,
     make_batch_dynamic,
     naming,
+    parse_graph,
     read_model_file,
 )
 from probface.models.widen import widen
@@ -56,6 +56,6 @@ def load_backbone(source: str | os.PathLike[str] | bytes, embedding: str | None 
     """
     data = source if isinstance(source, bytes) else read_model_file(Path(source))
     with naming(source):
-        model = make_batch_dynamic(dequantise(widen(load_graph(source))))
+        model = make_batch_dynamic(dequantise(widen(parse_graph(data, source))))
         face = inspect_face_graph(model, embedding)
     return Backbone(model, face, hashlib.sha256(data).hexdigest(), guess_input_spec(model))

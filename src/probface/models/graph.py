@@ -55,8 +55,13 @@ def load_graph(source: str | os.PathLike[str] | bytes) -> ModelProto:
         ModelNotFound: no such file.
         ModelError: unreadable, not ONNX, or external weights that are missing or outside the folder.
     """
-    where = "<bytes>" if isinstance(source, bytes) else os.fspath(source)
     data = source if isinstance(source, bytes) else read_model_file(Path(source))
+    return parse_graph(data, source)
+
+
+def parse_graph(data: bytes, source: str | os.PathLike[str] | bytes) -> ModelProto:
+    """:func:`load_graph` of a file that was read already: its content, and its path (or the bytes again)."""
+    where = "<bytes>" if isinstance(source, bytes) else os.fspath(source)
     try:
         model = onnx.load_model_from_string(data)
     except DecodeError as error:

@@ -14,22 +14,7 @@ from probface.models.graft import graft, read_contract
 from probface.models.graph import load_graph
 from probface.models.head_weights import load_head
 from probface.models.record import SFACE, YUNET, ModelRecord
-from probface.models.weights import cache_folder, find_weights, writable_cache_folder
-
-__all__ = [
-    "Backbone",
-    "ModelDescription",
-    "ModelRecord",
-    "ResolvedModel",
-    "build_model",
-    "cache_folder",
-    "find_weights",
-    "list_models",
-    "resolve_backbone",
-    "resolve_model",
-    "show_model",
-    "writable_cache_folder",
-]
+from probface.models.weights import find_weights
 
 TRAINED_MODEL = "model.onnx"
 """The model's name in a training output folder."""
