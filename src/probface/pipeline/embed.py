@@ -14,7 +14,7 @@ import numpy as np
 
 from probface.defaults import DEFAULT_MODEL, MAX_PIXELS
 from probface.encoder.session import available_cores
-from probface.errors import DataError, ImageError, InvalidValue, ProbFaceError
+from probface.errors import DataError, ImageError, InvalidValue, ModelError
 from probface.face.detect import FacePolicy
 from probface.pipeline.embedding_file import EmbeddingRows, FailedImage, PartsFolder
 from probface.pipeline.parallel import batches, ordered_map
@@ -120,7 +120,7 @@ def _finish(parts: PartsFolder, resumed: int) -> EmbedResult:
         parts.discard()
         first = f"; the first failed so: {totals.first_error}" if totals.first_error else ""
         raise DataError(f"no face in {totals.failed} images: nothing to write to {parts.out}{first}")
-    errors = parts.assemble()
+    errors = parts.assemble(totals)
     return EmbedResult(parts.out, totals.faces, totals.failed, errors, resumed)
 
 
@@ -168,9 +168,9 @@ class _BatchEmbedder:
 def _encode(recogniser: Recogniser, faces: list[AlignedFace]) -> EmbeddingRows:
     try:
         embeddings = recogniser.encoder.encode(np.stack([face.crop for face in faces]), batch_size=len(faces))
-    except InvalidValue as error:
+    except ModelError as error:
         names = ", ".join(face.source for face in faces[:3])
-        raise ProbFaceError(f"batch of {len(faces)} faces ({names} ...): {error}") from error
+        raise ModelError(f"batch of {len(faces)} faces ({names} ...): {error}") from error
     return EmbeddingRows(
         tuple(face.source for face in faces), embeddings.mu, embeddings.sigma_sq, recogniser.grade(embeddings)
     )

@@ -223,14 +223,20 @@ class PartsFolder:
             first = first or (errors[0].error if errors else None)
         return Totals(faces, failed, longest, first)
 
-    def assemble(self) -> Path | None:
+    def assemble(self, totals: Totals) -> Path | None:
         """Put the final file together, list the failures beside it, and remove the parts.
+
+        Args:
+            totals: what :meth:`totals` counted.
 
         Returns:
             The list of failures, or None where there are none.
         """
         with replacing(self.out) as temporary:
-            (self._write_npz if self.out.suffix == ".npz" else self._write_parquet)(temporary)
+            if self.out.suffix == ".npz":
+                self._write_npz(temporary, totals)
+            else:
+                self._write_parquet(temporary)
             errors = self._write_errors()
         self.discard()
         return errors
@@ -244,8 +250,7 @@ class PartsFolder:
         write_bytes(path, "".join(lines).encode())
         return path
 
-    def _write_npz(self, target: Path) -> None:
-        totals = self.totals()
+    def _write_npz(self, target: Path, totals: Totals) -> None:
         width, dim = self._contract.sigma_sq_width, self._contract.dim
         columns: dict[str, tuple[tuple[int, ...], Any]] = {
             "path": ((totals.faces,), np.dtype(f"<U{totals.longest_path}")),
