@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from probface.loss.mls import mls_loss
 from probface.loss.output_constraint import output_constraint
 from probface.loss.pairs import Pairs
 from probface.nn.uncertainty_head import UncertaintyHead
+from probface.storage import storage_errors
 from probface.train import checkpoint
 from probface.train.config import HeadRecipe, LossConfig, OptimiserConfig
 from probface.train.sampler import BalancedSampler
@@ -89,6 +91,7 @@ def fit_head(
     Raises:
         TrainingError: a term of the loss is not finite (named), or ``resume`` meets another recipe.
         DataError: too few people for a batch.
+        StorageError: ``folder`` cannot be written.
     """
     config = recipe.optimiser
     sampler = BalancedSampler(
@@ -100,25 +103,24 @@ def fit_head(
     if state is not None:
         checkpoint.restore(state, head, optimiser)
     first = state.step if state is not None else 0
-    folder.mkdir(parents=True, exist_ok=True)
+    if first == 0:
+        _write_log(folder, "w", "")
     head.train()
-    with (folder / "log.jsonl").open("a" if first else "w", encoding="utf-8") as log:
-        began = time.perf_counter()
-        for step in range(first, config.steps):
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate(config, step)
-            images, variants, labels = sampler(step)
-            fused, pairs = features.rows(images, variants), genuine_pairs(labels, images)
-            terms = training_step(head, optimiser, fused, features.dim, pairs, recipe.loss)
-            if (step + 1) % LOG_EVERY == 0 or step + 1 == config.steps:
-                speed = (step + 1 - first) / (time.perf_counter() - began)
-                line = _log_line(step + 1, config.steps, terms, speed)
-                log.write(json.dumps(asdict(line)) + "\n")
-                log.flush()
-                if progress is not None:
-                    progress(line)
-            if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == config.steps:
-                checkpoint.save(folder, step + 1, head, optimiser, recipe)
+    began = time.perf_counter()
+    for step in range(first, config.steps):
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(config, step)
+        images, variants, labels = sampler(step)
+        fused, pairs = features.rows(images, variants), genuine_pairs(labels, images)
+        terms = training_step(head, optimiser, fused, features.dim, pairs, recipe.loss)
+        if (step + 1) % LOG_EVERY == 0 or step + 1 == config.steps:
+            speed = (step + 1 - first) / (time.perf_counter() - began)
+            line = _log_line(step + 1, config.steps, terms, speed)
+            _write_log(folder, "a", json.dumps(asdict(line)) + "\n")
+            if progress is not None:
+                progress(line)
+        if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == config.steps:
+            checkpoint.save(folder, step + 1, head, optimiser, recipe)
     return head.eval()
 
 
@@ -200,6 +202,13 @@ def genuine_pairs(labels: NDArray[np.int64], images: NDArray[np.int64]) -> Pairs
     source = torch.from_numpy(images)
     other = source[pairs.anchor] != source[pairs.positive]
     return Pairs(pairs.same, pairs.anchor[other], pairs.positive[other])
+
+
+def _write_log(folder: Path, mode: Literal["a", "w"], text: str) -> None:
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "log.jsonl").open(mode, encoding="utf-8") as log:
+            log.write(text)
 
 
 def _log_line(step: int, steps: int, terms: Terms, speed: float) -> StepLog:

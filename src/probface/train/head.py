@@ -105,8 +105,7 @@ def train_head(
         faces.people,
         workshop.dim,
     )
-    with storage_errors(folder):
-        head = fit_head(features, config, folder, resume=resume, progress=on_log)
+    head = fit_head(features, config, folder, resume=resume, progress=on_log)
     weights = _weights(head, workshop.contract(people, licence))
     weights = workshop.calibrated(weights, people, progress)
     write_bytes(folder / "recipe.json", config.to_json().encode())
