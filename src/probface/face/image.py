@@ -168,41 +168,34 @@ def _content_of_file(file: object, name: str) -> bytes:
 
 
 def _decode(content: bytes, name: str, max_pixels: int) -> Image:
-    header = _Header.open(content, name)
-    if header.pixels > max_pixels:
+    picture = _identify(content, name)
+    width, height = picture.size
+    pixels = width * height
+    if pixels > max_pixels:
         raise ImageTooLarge(
-            f"image {name}: {header.width} x {header.height} = {header.pixels} pixels, over the limit of {max_pixels}; "
+            f"image {name}: {width} x {height} = {pixels} pixels, over the limit of {max_pixels}; "
             "shrink it, or raise max_pixels"
         )
-    if header.picture.mode == "F":
+    if picture.mode == "F":
         raise UnreadableImage(f"image {name}: float pixels, whose range nothing states; save it with 8 or 16 bits")
     try:
-        picture = header.picture
-        with _without_pillow_limit() if header.pixels > (Pillow.MAX_IMAGE_PIXELS or 0) else nullcontext():
+        with _without_pillow_limit() if pixels > (Pillow.MAX_IMAGE_PIXELS or 0) else nullcontext():
             picture.load()
         return np.ascontiguousarray(_to_rgb(_upright(picture)), np.uint8)
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError) as error:
         raise UnreadableImage(f"image {name}: damaged or cut off ({error}); get a whole copy") from error
 
 
-class _Header:
-    """An image that was identified, and not yet decoded."""
-
-    def __init__(self, picture: Pillow.Image) -> None:
-        self.picture = picture
-        self.width, self.height = picture.size
-        self.pixels = self.width * self.height
-
-    @classmethod
-    def open(cls, content: bytes, name: str) -> _Header:
-        try:
-            with _without_pillow_limit():
-                return cls(Pillow.open(io.BytesIO(content), formats=FORMATS))
-        except UnidentifiedImageError as error:
-            known = ", ".join(FORMATS)
-            raise UnreadableImage(f"image {name}: not an image of a known format ({known}); convert it") from error
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
-            raise UnreadableImage(f"image {name}: damaged or cut off ({error}); get a whole copy") from error
+def _identify(content: bytes, name: str) -> Pillow.Image:
+    """The image as its header tells it, not yet decoded."""
+    try:
+        with _without_pillow_limit():
+            return Pillow.open(io.BytesIO(content), formats=FORMATS)
+    except UnidentifiedImageError as error:
+        known = ", ".join(FORMATS)
+        raise UnreadableImage(f"image {name}: not an image of a known format ({known}); convert it") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise UnreadableImage(f"image {name}: damaged or cut off ({error}); get a whole copy") from error
 
 
 _TURNS = {
