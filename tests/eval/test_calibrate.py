@@ -21,8 +21,12 @@ def world(people: int, width: int = 1) -> tuple[Embeddings, np.ndarray, np.ndarr
     return Embeddings(states.astype(np.float32), sigma_sq.astype(np.float32)), who, np.arange(len(who))
 
 
-def calibrated(people: int, width: int = 1) -> tuple[ModelContract, Embeddings, CrossPairs]:
+def calibrated(
+    people: int, width: int = 1, mu: np.ndarray | None = None
+) -> tuple[ModelContract, Embeddings, CrossPairs]:
     embeddings, who, images = world(people, width)
+    if mu is not None:
+        embeddings = Embeddings(mu.astype(np.float32), embeddings.sigma_sq)
     pairs = CrossPairs.of(np.tile(who, 2), np.tile(images, 2))
     contract = calibrate(
         ModelContract("test", DIM, width, InputSpec(), "ab"),
@@ -83,21 +87,11 @@ def test_quality_is_best_on_clean_images() -> None:
 
 
 def test_scores_that_hardly_differ_still_have_a_histogram() -> None:
-    embeddings, who, images = world(40)
+    embeddings, _, _ = world(40)
     near = np.eye(1, DIM) + 1e-5 * embeddings.mu
     near /= np.linalg.norm(near, axis=1, keepdims=True)
     for mu in (near, np.repeat(np.eye(1, DIM), len(embeddings), axis=0)):
-        alike = Embeddings(mu.astype(np.float32), np.ones_like(embeddings.sigma_sq))
-        contract = calibrate(
-            ModelContract("test", DIM, 1, InputSpec(), "ab"),
-            alike,
-            np.tile(who, 2),
-            np.tile(images, 2),
-            clean_sigma_sq=embeddings.sigma_sq[: len(who)],
-            extreme_sigma_sq=embeddings.sigma_sq[len(who) :],
-            data="held-out",
-            description="made-up people",
-        )
+        contract, _, _ = calibrated(40, mu=mu)
         assert len(contract.histograms) == 3
 
 
