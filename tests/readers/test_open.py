@@ -15,7 +15,7 @@ from probface.readers.open import open_items
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     root = tmp_path / "photos"
-    for name in ("b.JPG", "notes.txt", "ann/2.png", "ann/10.webp", "bob/deep/er/x.tiff", "no_image/.jpg"):
+    for name in ("b.JPG", "notes.txt", "notes.md", "ann/2.png", "ann/10.webp", "bob/deep/er/x.tiff", "no_image/.jpg"):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
@@ -104,8 +104,8 @@ def test_containers(tmp_path: Path) -> None:
 def test_trouble(photos: Path) -> None:
     with pytest.raises(DataError, match="none: no such file or folder; check the path"):
         open_items(photos / "none")
-    with pytest.raises(DataError, match=r"suffix '\.txt' is of no known kind"):
-        open_items(photos / "notes.txt")
+    with pytest.raises(DataError, match=r"suffix '\.md' is of no known kind"):
+        open_items(photos / "notes.md")
     with pytest.raises(DataError, match=r"pattern .*: no image in it"):
         list(open_items(f"{photos}/*.gif"))
     with pytest.raises(DataError, match=r"folder .*empty: no image in it"):

@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from probface.errors import DataError
 from probface.readers.folder import image_item, is_image_name, is_pattern, match_files, read_folder
+from probface.readers.image_list import read_list
 from probface.readers.item import Item
 from probface.readers.recordio import read_recordio
 from probface.readers.shards import read_shard
@@ -16,11 +17,14 @@ from probface.readers.verification_bin import read_verification_bin
 CONTAINERS: MappingProxyType[str, Callable[[Path], Iterator[Item]]] = MappingProxyType(
     {
         ".bin": lambda path: iter(read_verification_bin(path).items),
+        ".lst": lambda path: iter(read_list(path).items),
         ".rec": read_recordio,
         ".tar": read_shard,
+        ".txt": lambda path: iter(read_list(path).items),
     }
 )
 """Suffix -> reader."""
+_LISTS = (".lst", ".txt")
 
 
 def open_items(path: str | Path) -> Iterator[Item]:
@@ -28,7 +32,7 @@ def open_items(path: str | Path) -> Iterator[Item]:
 
     Args:
         path: an image, a folder (read with all that is below it), a verification ``.bin``, an MXNet ``.rec``, a
-            ``.tar`` shard, or a glob pattern that names images or such files.
+            ``.tar`` shard, a list (``.txt``, ``.lst``), or a glob pattern that names images or such files.
 
     Returns:
         An iterator; images are opened only where their ``source`` is asked for.
@@ -59,10 +63,14 @@ def open_items(path: str | Path) -> Iterator[Item]:
 
 
 def _matched(pattern: str) -> Iterator[Item]:
-    """What the files that a pattern names hold; files of other kinds are passed over."""
+    """What the files that a pattern names hold; files of other kinds are passed over.
+
+    So are texts, which may be anything, unless the pattern asks for them: ``*.txt``.
+    """
     for path in match_files(pattern):
-        if path.suffix.lower() in CONTAINERS:
-            yield from CONTAINERS[path.suffix.lower()](path)
+        suffix = path.suffix.lower()
+        if suffix in CONTAINERS and (suffix not in _LISTS or pattern.lower().endswith(suffix)):
+            yield from CONTAINERS[suffix](path)
         elif is_image_name(path.name):
             yield image_item(path)
 
