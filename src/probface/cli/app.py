@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from probface.cli import demo, detect, embed, models, train, verify
+from probface.cli import convert, data, demo, detect, embed, models, train, verify
 from probface.errors import ProbFaceError
 
 EXIT_YES, EXIT_NO, EXIT_TROUBLE, EXIT_INTERRUPTED = 0, 1, 2, 130
@@ -27,6 +27,8 @@ app.command("detect")(detect.detect_command)
 app.command("embed")(embed.embed_command)
 app.command("demo")(demo.demo_command)
 app.add_typer(train.app, name="train")
+app.add_typer(convert.app, name="convert")
+app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")
 
 

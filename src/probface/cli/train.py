@@ -24,6 +24,16 @@ def _verbs() -> None:
     """Keep ``head`` a verb of its own, though it is the only one so far."""
 
 
+def require_torch(what: str) -> None:
+    """Raise MissingExtra unless torch is installed."""
+    from probface.errors import MissingExtra
+
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra(f"{what} needs torch; pip install 'probface[train]'") from error
+
+
 @app.command("head")
 def train_head_command(
     backbone: Annotated[str, typer.Option("--backbone", help="A model name or any .onnx face model.")],
@@ -47,12 +57,7 @@ def train_head_command(
 
     Example: probface train head --backbone w600k_r50.onnx --data people/ --out out/r50
     """
-    from probface.errors import MissingExtra
-
-    try:
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise MissingExtra("training needs torch; pip install 'probface[train]'") from error
+    require_torch("training")
     from probface.models.registry import resolve_backbone
     from probface.train.head import train_head
 

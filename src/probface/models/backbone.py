@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from onnx import ModelProto
+from onnx import ModelProto, helper
 
 from probface.contract import InputSpec
+from probface.errors import InvalidValue, ModelError
 from probface.models.dequantise import dequantise
 from probface.models.graph import (
     FaceGraph,
@@ -21,6 +24,10 @@ from probface.models.graph import (
     read_model_file,
 )
 from probface.models.widen import widen
+from probface.schema import from_plain
+
+INPUT_KEY = "probface.input"
+"""Under it a backbone's metadata say how it takes a face, where ProbFace made the file."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,7 +38,7 @@ class Backbone:
         model: float32 weights, dynamic batch, the image as its only input.
         face: its image input and raw embedding.
         digest: SHA-256 of the ONNX file as it was found, before anything was done to it.
-        input: how a face becomes its input; a guess unless the network is one of the registry's.
+        input: how a face becomes its input; a guess unless the network is one of the registry's, or one of ours.
         licence: SPDX name of the licence of its weights, or ``unknown``.
     """
 
@@ -52,10 +59,26 @@ def load_backbone(source: str | os.PathLike[str] | bytes, embedding: str | None 
     Raises:
         ModelNotFound: no such file.
         NotAFaceModel: an ONNX graph without exactly one image input and one embedding.
-        ModelError: not an ONNX file.
+        ModelError: not an ONNX file, or what it says of its input cannot be read.
     """
     data = source if isinstance(source, bytes) else read_model_file(Path(source))
     with naming(source):
         model = make_batch_dynamic(dequantise(widen(parse_graph(data, source))))
         face = inspect_face_graph(model, embedding)
-    return Backbone(model, face, hashlib.sha256(data).hexdigest(), guess_input_spec(model))
+        spec = _declared_input(model) or guess_input_spec(model)
+    return Backbone(model, face, hashlib.sha256(data).hexdigest(), spec)
+
+
+def declare_input(model: ModelProto, spec: InputSpec) -> None:
+    """Write into a backbone's metadata how it takes a face; :func:`load_backbone` reads it there."""
+    helper.set_model_props(model, {INPUT_KEY: json.dumps(dataclasses.asdict(spec))})
+
+
+def _declared_input(model: ModelProto) -> InputSpec | None:
+    said = next((entry.value for entry in model.metadata_props if entry.key == INPUT_KEY), None)
+    if said is None:
+        return None
+    try:
+        return from_plain(InputSpec, json.loads(said), INPUT_KEY)
+    except (json.JSONDecodeError, RecursionError, InvalidValue) as error:
+        raise ModelError(f"model: what it says of its input cannot be read ({error}); export it again") from error

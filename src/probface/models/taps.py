@@ -1,13 +1,13 @@
 """Where the uncertainty head reads the backbone: multi-layer feature fusion, section 5 of the paper.
 
-The points are found from the graph alone: the last activation at each spatial resolution, whatever its name. The
-fused vector is
+The points are found from the graph alone: the last activation at each spatial resolution, whatever its name. A
+backbone that offers layers as further outputs, of shape (N, C, H, W), is fused there. The fused vector is
 
-    concat( flatten(last activation)?, GAP(highest resolution), ..., GAP(lowest resolution), raw embedding )
+    concat( flatten(last layer)?, GAP(highest resolution), ..., GAP(lowest resolution), raw embedding? )
 
-GAP is global average pooling. The paper also flattens the last convolution; that makes the head of an SFace 53 MB
-large, so here it is an option. The raw embedding, before L2 normalisation, takes its place: its length alone tells
-many bad images from good ones.
+GAP is global average pooling. The paper flattens the last convolution and leaves the embedding out; that makes the
+head of an SFace 53 MB large, so by default the raw embedding, before L2 normalisation, takes its place: its length
+alone tells many bad images from good ones.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _GATE_STEPS = frozenset(("Add", "Mul", "Div", "Sub", "Pow", *_GATES))
 """What may lie between ``x`` and its gate in ``x * gate(x)``: arithmetic, and the gate itself."""
 
 FEATURES = "features"
-GAP, FLATTEN, EMBEDDING = "gap", "flatten", "embedding"
+GAP, FLATTEN, EMBEDDING, MU_ONLY = "gap", "flatten", "embedding", "mu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,8 @@ class Taps:
     """The tensors that make the fused vector, in its order.
 
     In a model contract a pooled tensor is written ``gap:NAME``, a flattened one ``flatten:NAME`` and the raw
-    embedding ``embedding:NAME``; NAME is the tensor's name in the backbone.
+    embedding ``embedding:NAME``, or ``mu:NAME`` where ``mu`` is made from it and the head does not read it; NAME is the
+    tensor's name in the backbone.
 
     Attributes:
         names: tensors of shape (N, C, H, W) to be pooled, from high to low resolution.
@@ -59,6 +60,7 @@ class Taps:
         dim: D.
         flatten: tensor to be flattened in (height, width, channel) order, or None.
         flatten_width: its H * W * C; 0 without.
+        reads_embedding: whether the embedding is part of the fused vector, its end.
     """
 
     names: tuple[str, ...]
@@ -67,21 +69,25 @@ class Taps:
     dim: int
     flatten: str | None = None
     flatten_width: int = 0
+    reads_embedding: bool = True
 
     def __post_init__(self) -> None:
         if len(self.names) != len(self.channels):
             raise InvalidValue(f"taps {self.names} with channels {self.channels}: need one number for each name")
+        if not (self.names or self.flatten or self.reads_embedding):
+            raise InvalidValue("taps: the head reads nothing; fuse layers, flatten the last, or read the embedding")
 
     @property
     def width(self) -> int:
         """F, the length of the fused vector."""
-        return self.flatten_width + sum(self.channels) + self.dim
+        return self.flatten_width + sum(self.channels) + (self.dim if self.reads_embedding else 0)
 
     @property
     def spelling(self) -> tuple[str, ...]:
         """The taps as a model contract writes them."""
         flattened = (f"{FLATTEN}:{self.flatten}",) if self.flatten else ()
-        return (*flattened, *(f"{GAP}:{name}" for name in self.names), f"{EMBEDDING}:{self.embedding}")
+        end = EMBEDDING if self.reads_embedding else MU_ONLY
+        return (*flattened, *(f"{GAP}:{name}" for name in self.names), f"{end}:{self.embedding}")
 
 
 def find_taps(
@@ -91,6 +97,7 @@ def find_taps(
     names: Sequence[str] = (),
     fusion: bool = True,
     flatten_last: bool = False,
+    embedding: bool = True,
 ) -> Taps:
     """Choose the points to fuse.
 
@@ -98,23 +105,26 @@ def find_taps(
         model: the backbone.
         face: its ends, from :func:`probface.models.graph.inspect_face_graph`.
         names: tensors to pool instead of those found; found if empty.
-        fusion: False leaves the embedding alone, as an ablation; then the other two do not count.
-        flatten_last: also flatten the last of the pooled tensors.
+        fusion: pool the layers; False is an ablation.
+        flatten_last: flatten the last of the layers.
+        embedding: the head reads the raw embedding, too.
 
     Raises:
         NotAFaceModel: no activation is found, or a named tensor is missing or not (N, C, H, W).
+        InvalidValue: the head would read nothing.
     """
-    if not fusion:
-        return Taps((), (), face.embedding, face.dim)
+    if not (fusion or flatten_last):
+        return Taps((), (), face.embedding, face.dim, reads_embedding=embedding)
     shapes = infer_shapes(model)
-    chosen = tuple(names) or tuple(_last_activations(model, face, shapes))
+    chosen = tuple(names) or _offered(model, shapes) or tuple(_last_activations(model, face, shapes))
     if not chosen:
         raise NotAFaceModel("model: no activation of shape (N, C, H, W) is found; name the tensors to fuse")
-    channels = tuple(_image_shape(shapes, name)[1] for name in chosen)
+    pooled = chosen if fusion else ()
+    channels = tuple(_image_shape(shapes, name)[1] for name in pooled)
     if not flatten_last:
-        return Taps(chosen, channels, face.embedding, face.dim)
+        return Taps(pooled, channels, face.embedding, face.dim, reads_embedding=embedding)
     _, depth, height, width = _image_shape(shapes, chosen[-1])
-    return Taps(chosen, channels, face.embedding, face.dim, chosen[-1], height * width * depth)
+    return Taps(pooled, channels, face.embedding, face.dim, chosen[-1], height * width * depth, embedding)
 
 
 def read_taps(model: ModelProto, features: Sequence[str]) -> Taps:
@@ -130,25 +140,27 @@ def read_taps(model: ModelProto, features: Sequence[str]) -> Taps:
     """
     shapes = infer_shapes(model)
     parts = [(kind, name) for kind, _, name in (feature.partition(":") for feature in features)]
-    flattened, pooled, embeddings = ([name for kind, name in parts if kind == k] for k in (FLATTEN, GAP, EMBEDDING))
+    flattened, pooled, read, unread = (
+        [name for kind, name in parts if kind == k] for k in (FLATTEN, GAP, EMBEDDING, MU_ONLY)
+    )
     flatten = flattened[0] if flattened else None
-    embedding = embeddings[0] if embeddings else ""
+    embedding = next(iter(read + unread), "")
     shape = shapes.get(embedding, ())
     if len(shape) != 2:
         raise NotAFaceModel(f"features {tuple(features)}: the model has no embedding {embedding!r} of shape (N, D)")
     _, depth, height, width = _image_shape(shapes, flatten) if flatten else (0, 0, 0, 0)
     channels = tuple(_image_shape(shapes, name)[1] for name in pooled)
-    taps = Taps(tuple(pooled), channels, embedding, shape[1], flatten, depth * height * width)
+    taps = Taps(tuple(pooled), channels, embedding, shape[1], flatten, depth * height * width, bool(read))
     if taps.spelling != tuple(features):
         raise InvalidValue(
             f"features {tuple(features)}: must be at most one {FLATTEN}:NAME, then {GAP}:NAME for each pooled tensor, "
-            f"then {EMBEDDING}:NAME"
+            f"then {EMBEDDING}:NAME, or {MU_ONLY}:NAME where the head does not read it"
         )
     return taps
 
 
 def with_features(model: ModelProto, taps: Taps) -> ModelProto:
-    """A copy with one output: ``features`` (N, F) float32, the fused vector; its last D columns are the embedding."""
+    """A copy with one output: ``features`` (N, F) float32, the fused vector."""
     tapped = ModelProto()
     tapped.CopyFrom(model)
     set_outputs(tapped, {FEATURES: (add_features(tapped, taps), taps.width)})
@@ -169,7 +181,9 @@ def add_features(model: ModelProto, taps: Taps) -> str:
         means = [append_node(model, "GlobalAveragePool", [name], f"gap_{i}") for i, name in enumerate(taps.names)]
         joined = append_node(model, "Concat", means, "gaps", axis=1)
         parts.append(append_node(model, "Flatten", [joined], "gaps_flat", axis=1))
-    return append_node(model, "Concat", [*parts, taps.embedding], "features", axis=1)
+    if taps.reads_embedding:
+        parts.append(taps.embedding)
+    return append_node(model, "Concat", parts, "features", axis=1)
 
 
 def _image_shape(shapes: dict[str, Shape], name: str) -> Shape:
@@ -178,6 +192,11 @@ def _image_shape(shapes: dict[str, Shape], name: str) -> Shape:
         found = "is not in the model" if shape is None else f"has shape {shape}"
         raise NotAFaceModel(f"tap {name!r} {found}: must name a tensor of shape (N, C, H, W) with fixed C, H and W")
     return shape
+
+
+def _offered(model: ModelProto, shapes: dict[str, Shape]) -> tuple[str, ...]:
+    """The layers that the backbone offers as outputs."""
+    return tuple(value.name for value in model.graph.output if len(shapes.get(value.name, ())) == 4)
 
 
 def _last_activations(model: ModelProto, face: FaceGraph, shapes: dict[str, Shape]) -> list[str]:

@@ -29,9 +29,14 @@ class FaceNetwork(Protocol):
         size: (height, width) of the faces that it takes; the network's input is (B, 3, height, width) float32, RGB.
     """
 
-    dim: int
-    channels: tuple[int, ...]
-    size: tuple[int, int]
+    @property
+    def dim(self) -> int: ...  # noqa: D102
+
+    @property
+    def channels(self) -> tuple[int, ...]: ...  # noqa: D102
+
+    @property
+    def size(self) -> tuple[int, int]: ...  # noqa: D102
 
     def __call__(self, images: Tensor) -> FaceFeatures:
         """(B, 3, height, width) scaled faces to stages and embedding."""

@@ -1,0 +1,1 @@
+"""Trained models into files that others read, and others' files into ours."""
