@@ -1,9 +1,14 @@
-"""Training state on disk: safetensors plus JSON, written whole or not at all, the last two kept."""
+"""Training state on disk: safetensors plus JSON, written whole or not at all, the last two kept.
+
+checkpoint-0000500.safetensors           what all processes share; its presence says that the state is complete
+checkpoint-0000500.part0of2.safetensors  what each process holds alone (its run of the classes), if anything
+"""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +19,11 @@ from torch import Tensor, nn
 
 from probface.errors import TrainingError
 from probface.storage import replacing
-from probface.train.config import HeadRecipe
+from probface.train.recipe import Recipe
 
 KEEP = 2
 _NAME = re.compile(r"checkpoint-(\d{7})\.safetensors")
+_PART = re.compile(r"checkpoint-(\d{7})\.part(\d+)of(\d+)\.safetensors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,30 +32,49 @@ class Checkpoint:
 
     Attributes:
         step: how many steps are done.
-        head: the state of the head.
+        weights: the state of the module.
         momentum: SGD's buffer of each parameter, by its name.
+        parts: what the processes hold alone, (weights, momentum) of each; empty if they hold nothing.
     """
 
     step: int
-    head: dict[str, Tensor]
+    weights: dict[str, Tensor]
     momentum: dict[str, Tensor]
+    parts: tuple[tuple[dict[str, Tensor], dict[str, Tensor]], ...] = ()
 
 
-def save(folder: Path, step: int, head: nn.Module, optimiser: torch.optim.SGD, recipe: HeadRecipe) -> None:
+def save(folder: Path, step: int, module: nn.Module, optimiser: torch.optim.Optimizer, recipe: Recipe) -> None:
     """Write the state after ``step`` steps, then drop all but the last two; raises StorageError."""
-    tensors = {f"head.{name}": tensor.contiguous() for name, tensor in head.state_dict().items()}
-    for name, parameter in head.named_parameters():
-        buffer = optimiser.state[parameter].get("momentum_buffer")
-        if buffer is not None:
-            tensors[f"momentum.{name}"] = buffer
-    metadata = {"step": str(step), "recipe": recipe.to_json()}
-    with replacing(folder / f"checkpoint-{step:07d}.safetensors") as temporary:
-        temporary.write_bytes(serialise(tensors, metadata))  # save_file's own error on a full disk is no OSError
+    _write(folder / f"checkpoint-{step:07d}.safetensors", step, module, optimiser, recipe)
+    kept = _found(folder)[-KEEP:]
     for old in _found(folder)[:-KEEP]:
         old.unlink()
+    first = int(kept[0].stem.removeprefix("checkpoint-"))
+    for path in folder.glob("checkpoint-*.part*.safetensors"):
+        match = _PART.fullmatch(path.name)
+        if match and int(match[1]) < first:
+            path.unlink()
 
 
-def latest(folder: Path, recipe: HeadRecipe) -> Checkpoint | None:
+def save_part(
+    folder: Path,
+    step: int,
+    module: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    recipe: Recipe,
+    *,
+    rank: int,
+    ranks: int,
+) -> None:
+    """Write what one process holds alone; all parts must be there before :func:`save` is called."""
+    if rank == 0:  # a run of another number of processes may have been killed at this very step
+        for stale in folder.glob(f"checkpoint-{step:07d}.part*.safetensors"):
+            if not stale.name.endswith(f"of{ranks}.safetensors"):
+                stale.unlink()
+    _write(folder / f"checkpoint-{step:07d}.part{rank}of{ranks}.safetensors", step, module, optimiser, recipe)
+
+
+def latest(folder: Path, recipe: Recipe) -> Checkpoint | None:
     """Read the newest state; None where there is none.
 
     Raises:
@@ -58,32 +83,69 @@ def latest(folder: Path, recipe: HeadRecipe) -> Checkpoint | None:
     found = _found(folder)
     if not found:
         return None
-    try:
-        with safe_open(found[-1], framework="pt") as file:
-            metadata = file.metadata()
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
-    except (SafetensorError, OSError) as error:
-        raise TrainingError(
-            f"checkpoint {found[-1]}: cannot be read ({error}); delete it to use the one before"
-        ) from error
+    tensors, metadata = _read(found[-1])
     if metadata["recipe"] != recipe.to_json():
         raise TrainingError(
             f"checkpoint {found[-1]}: made by another recipe ({_difference(metadata['recipe'], recipe.to_json())}); "
             "resume with the recipe it was begun with, or train into another folder"
         )
-    return Checkpoint(int(metadata["step"]), _part(tensors, "head."), _part(tensors, "momentum."))
+    parts = tuple(_split(_read(path)[0]) for path in _parts_of(found[-1]))
+    return Checkpoint(int(metadata["step"]), *_split(tensors), parts)
 
 
-def restore(checkpoint: Checkpoint, head: nn.Module, optimiser: torch.optim.SGD) -> None:
-    """Put a state back into a head and its optimiser."""
-    head.load_state_dict(checkpoint.head)
-    for name, parameter in head.named_parameters():
-        if name in checkpoint.momentum:
-            optimiser.state[parameter]["momentum_buffer"] = checkpoint.momentum[name].clone()
+def restore(
+    weights: Mapping[str, Tensor], momentum: Mapping[str, Tensor], module: nn.Module, optimiser: torch.optim.Optimizer
+) -> None:
+    """Put a state back into a module and its optimiser."""
+    module.load_state_dict(weights)
+    for name, parameter in module.named_parameters():
+        if name in momentum:
+            optimiser.state[parameter]["momentum_buffer"] = momentum[name].to(parameter.device, copy=True)
+
+
+def joined(parts: Sequence[dict[str, Tensor]], first: int, last: int) -> dict[str, Tensor]:
+    """Rows ``first`` to ``last`` of the tensors whose rows are divided over the parts, however many these are."""
+    if not parts:
+        return {}
+    return {name: torch.cat([part[name] for part in parts])[first:last] for name in parts[0]}
+
+
+def _write(path: Path, step: int, module: nn.Module, optimiser: torch.optim.Optimizer, recipe: Recipe) -> None:
+    tensors = {f"module.{name}": tensor.contiguous() for name, tensor in module.state_dict().items()}
+    for name, parameter in module.named_parameters():
+        buffer = optimiser.state[parameter].get("momentum_buffer")
+        if buffer is not None:
+            tensors[f"momentum.{name}"] = buffer.contiguous()
+    metadata = {"step": str(step), "recipe": recipe.to_json()}
+    with replacing(path) as temporary:
+        temporary.write_bytes(serialise(tensors, metadata))  # save_file's own error on a full disk is no OSError
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
+    except (SafetensorError, OSError) as error:
+        raise TrainingError(f"checkpoint {path}: cannot be read ({error}); delete it to use the one before") from error
+    return tensors, metadata
+
+
+def _parts_of(path: Path) -> list[Path]:
+    matches = [_PART.fullmatch(part.name) for part in path.parent.glob(f"{path.stem}.part*.safetensors")]
+    numbered = sorted((int(match[2]), int(match[3]), match[0]) for match in matches if match)
+    ranks = max((of for _, of, _ in numbered), default=0)
+    if [(number, of) for number, of, _ in numbered] != [(number, ranks) for number in range(ranks)]:
+        raise TrainingError(f"checkpoint {path}: its parts are not complete; delete it to use the one before")
+    return [path.parent / name for _, _, name in numbered]
 
 
 def _found(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("checkpoint-*.safetensors") if _NAME.fullmatch(path.name))
+
+
+def _split(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    return _part(tensors, "module."), _part(tensors, "momentum.")
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

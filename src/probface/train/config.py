@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from probface.contract import Rescaling
-from probface.errors import DataError, InvalidValue
+from probface.errors import InvalidValue
 from probface.face.degrade import MIXTURES
 from probface.loss.identification import Mining
 from probface.loss.mls import OverDimensions
 from probface.loss.output_constraint import Form, Reduction
-from probface.schema import from_plain
+from probface.train.recipe import Recipe, read_toml
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +132,9 @@ class OptimiserConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class HeadRecipe:
+class HeadRecipe(Recipe):
     """All that makes a head, but the backbone and the images themselves."""
 
-    name: str
     data: DataConfig = field(default_factory=DataConfig)
     variants: tuple[Variant, ...] = (
         Variant("clean", share=0.125),
@@ -159,27 +154,12 @@ class HeadRecipe:
         if "clean" not in states or len(set(states)) != len(states):
             raise InvalidValue(f"variants {states}: each state once, and 'clean' among them")
 
-    def to_json(self) -> str:
-        """One JSON object; the same recipe always gives the same text."""
-        return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True)
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of :meth:`to_json`."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()
-
 
 def read_recipe(path: Path) -> HeadRecipe:
-    """Read a recipe from a TOML file.
+    """Read a head's recipe from a TOML file.
 
     Raises:
         DataError: no such file, or not TOML.
         InvalidValue: an unknown key, a wrong type or a value out of range.
     """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"recipe {path}: cannot be read ({error.strerror}); give an existing TOML file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"recipe {path}: is not TOML ({error}); mend that line") from error
-    return from_plain(HeadRecipe, {"name": path.stem, **table}, f"recipe {path.name}")
+    return read_toml(path, HeadRecipe)

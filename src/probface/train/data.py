@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from probface.contract import InputSpec
 from probface.errors import DataError
 from probface.readers.item import Item
 from probface.readers.lfw import find_lfw, lfw_images, people_folds
 from probface.readers.open import open_items
 from probface.train.config import DataConfig
+from probface.train.crops import CachedCrops, CropSource, EncodedCrops
+from probface.train.features import Progress, cache_faces
+from probface.train.image_table import ImageTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,25 @@ def split(root: Path, config: DataConfig) -> Split:
         f"{_count(training)} of {name}, people of folds {_range(config.train_folds)} only",
         f"{_count(calibration)} of {name}, people of folds {_range(config.calibration_folds)}",
     )
+
+
+def training_crops(
+    root: Path, config: DataConfig, spec: InputSpec, cache: Path, progress: Progress | None = None
+) -> tuple[CropSource, tuple[tuple[str, str], ...]]:
+    """The aligned faces of the training people, and the images left out with the reason.
+
+    Photos have their faces found and kept in the cache; aligned images are decoded each time they are needed, so that
+    a set of any size needs no second copy.
+
+    Raises:
+        DataError: no images, or people of no known fold.
+        StorageError: the cache cannot be written.
+    """
+    items = split(root, config).training
+    if config.aligned:
+        return EncodedCrops(ImageTable(items), spec), ()
+    faces = cache_faces(items, spec, cache, aligned=False, progress=progress)
+    return CachedCrops(faces), faces.failed
 
 
 def _some(

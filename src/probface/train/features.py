@@ -23,7 +23,9 @@ from probface.contract import InputSpec
 from probface.encoder.features import FeatureExtractor
 from probface.encoder.session import available_cores
 from probface.errors import DataError, ImageError, InvalidValue, UnreadableImage
+from probface.face.align import resize_aligned
 from probface.face.degrade import MIXTURES
+from probface.face.image import read_image
 from probface.pipeline.parallel import batches, ordered_map
 from probface.pipeline.recogniser import FaceFinder
 from probface.readers.item import Item
@@ -78,9 +80,9 @@ def cache_faces(
     array = ResumableArray(place / "crops.npy", shape, np.uint8)
     failed_path = place / "failed.json"
     failed: dict[str, str] = json.loads(failed_path.read_text()) if failed_path.exists() else {}
-    finder = FaceFinder(spec, aligned=aligned, policy="central")
+    find = partial(_resize, spec) if aligned else partial(_find, FaceFinder(spec, policy="central"))
     with ThreadPoolExecutor(available_cores()) as pool:
-        found = ordered_map(pool, partial(_find, finder), items[array.done :], ahead=4 * CHUNK)
+        found = ordered_map(pool, find, items[array.done :], ahead=4 * CHUNK)
         for chunk in batches(found, CHUNK * SAVE_EVERY):
             failed |= {name: crop for name, crop in chunk if isinstance(crop, str)}
             write_bytes(failed_path, json.dumps(failed).encode())
@@ -155,6 +157,13 @@ def _extract(faces: Faces, extractor: FeatureExtractor, state: str, copy: int, s
 def _find(finder: FaceFinder, item: Item) -> tuple[str, Image | str]:
     try:
         return item.name, finder(item.source, item.name)[0].crop
+    except (ImageError, InvalidValue) as error:
+        return item.name, str(error)
+
+
+def _resize(spec: InputSpec, item: Item) -> tuple[str, Image | str]:
+    try:
+        return item.name, resize_aligned(read_image(item.source, name=item.name), (spec.height, spec.width), item.name)
     except (ImageError, InvalidValue) as error:
         return item.name, str(error)
 

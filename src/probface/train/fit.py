@@ -101,7 +101,7 @@ def fit_head(
     optimiser = sgd(head, config)
     state = checkpoint.latest(folder, recipe) if resume else None
     if state is not None:
-        checkpoint.restore(state, head, optimiser)
+        checkpoint.restore(state.weights, state.momentum, head, optimiser)
     first = state.step if state is not None else 0
     if first == 0:
         _write_log(folder, "w", "")

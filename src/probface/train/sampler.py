@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probface.errors import DataError
+
+
+def shuffled(images: int, batch: int, seed: int, step: int) -> NDArray[np.int64]:
+    """The batch of one step when every image comes once in an epoch: numbers of images, (batch,).
+
+    Each epoch is a permutation drawn from (seed, epoch); its last incomplete batch is left out.
+    """
+    epoch, place = divmod(step, images // batch)
+    return _permutation(images, seed, epoch)[place * batch : (place + 1) * batch]
+
+
+@lru_cache(maxsize=2)
+def _permutation(images: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, epoch]).permutation(images)
 
 
 class BalancedSampler:

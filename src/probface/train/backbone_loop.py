@@ -1,0 +1,233 @@
+"""The loop that trains a recognition network."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from probface.contract import InputSpec
+from probface.encoder.preprocess import to_input
+from probface.encoder.session import available_cores
+from probface.errors import DataError, InvalidValue, TrainingError
+from probface.face.degrade import MIXTURES
+from probface.nn.architecture import as_module, build_backbone
+from probface.nn.face_network import FaceNetwork
+from probface.pipeline.parallel import ordered_map
+from probface.train import checkpoint
+from probface.train.backbone_config import AugmentConfig, BackboneRecipe
+from probface.train.class_layer import ClassLayer, run_of
+from probface.train.crops import CropSource, read_batch
+from probface.train.log import TrainingLog
+from probface.train.processes import seed_of, seeded
+from probface.train.sampler import shuffled
+from probface.train.sync_batch_norm import synchronise
+from probface.types import Image
+
+CHECKPOINT_EVERY = 500
+LOG_EVERY = 20
+
+
+@dataclass(frozen=True, slots=True)
+class BackboneLog:
+    """One line of ``log.jsonl``: the loss, the learning rate, images a second over all processes."""
+
+    step: int
+    steps: int
+    loss: float
+    lr: float
+    images_per_second: float
+
+
+def fit_backbone(
+    crops: CropSource,
+    recipe: BackboneRecipe,
+    folder: Path,
+    fabric: Any,
+    *,
+    resume: bool = False,
+    on_log: Callable[[BackboneLog], None] | None = None,
+) -> FaceNetwork:
+    """Train; checkpoints and the log go to ``folder``.
+
+    Args:
+        crops: the training set.
+        recipe: all else.
+        folder: that exists.
+        fabric: from :func:`probface.train.processes.processes`.
+        resume: go on from the last checkpoint.
+        on_log: called with each line of the log, in the first process.
+
+    Raises:
+        DataError: fewer images than a batch needs.
+        InvalidValue: the batch cannot be divided over the processes and parts.
+        TrainingError: a loss that is not finite, or another recipe on resume.
+        StorageError: the folder cannot be written.
+    """
+    run = _Run(crops, recipe, folder, fabric, resume)
+    config, began = recipe.optimiser, time.perf_counter()
+    log = TrainingLog(folder, run.first) if fabric.global_rank == 0 else None
+    try:
+        with ThreadPoolExecutor(available_cores()) as pool, seeded(recipe.seed):
+            for step, parts in run.batches(pool):
+                loss = run.step(step, parts)
+                done = step + 1
+                if done % LOG_EVERY == 0 or done == config.steps:
+                    speed = (done - run.first) * config.batch / (time.perf_counter() - began)
+                    line = BackboneLog(done, config.steps, run.finite(loss, done), config.rate(step), round(speed, 1))
+                    if log is not None:
+                        log.write(asdict(line))
+                        if on_log is not None:
+                            on_log(line)
+                if done % CHECKPOINT_EVERY == 0 or done == config.steps:
+                    run.finite(loss, done)
+                    run.save(done)
+    finally:
+        if log is not None:
+            log.close()
+    return run.network
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """One forward and backward pass: (b, 3, H, W) images and (b,) labels."""
+
+    images: Tensor
+    labels: Tensor
+
+
+class _Run:
+    """A network, its class layer and its optimiser on one process, and what they have to do in each step."""
+
+    def __init__(self, crops: CropSource, recipe: BackboneRecipe, folder: Path, fabric: Any, resume: bool) -> None:
+        self._crops, self._recipe, self._folder, self._fabric = crops, recipe, folder, fabric
+        self._rank, self._ranks = fabric.global_rank, fabric.world_size
+        _check_batch(recipe, len(crops.people), self._ranks)
+        with seeded(recipe.seed):
+            self.network = build_backbone(recipe.architecture)
+        module = as_module(self.network)
+        if self._ranks > 1 and recipe.sync_batch_norm:
+            synchronise(module)
+        self._module = module.to(fabric.device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self._layer = self._class_layer().to(fabric.device)
+        self._optimiser = _sgd(recipe, self._module, self._layer)
+        state = checkpoint.latest(folder, recipe) if resume else None
+        self.first = state.step if state is not None else 0
+        if state is not None:
+            self._restore(state)
+        self._wrapped, self._stepper = fabric.setup(self._module, self._optimiser)
+
+    def batches(self, pool: ThreadPoolExecutor) -> Iterator[tuple[int, list[_Part]]]:
+        """The parts of each step that are this process's, made ahead by the pool."""
+        accumulate = self._recipe.optimiser.accumulate
+        steps = range(self.first, self._recipe.optimiser.steps)
+        keys = ((step, part) for step in steps for part in range(accumulate))
+        parts = ordered_map(pool, self._part, keys, ahead=available_cores() + accumulate)
+        for step in steps:
+            yield step, list(islice(parts, accumulate))
+
+    def step(self, step: int, parts: list[_Part]) -> Tensor:
+        """One step of gradient descent; the mean loss over all processes."""
+        for group in self._optimiser.param_groups:
+            group["lr"] = self._recipe.optimiser.rate(step)
+        torch.manual_seed(seed_of(self._recipe.seed, step, self._rank))
+        self._stepper.zero_grad()
+        total = torch.zeros((), device=self._fabric.device)
+        for number, part in enumerate(parts, start=1):
+            with self._fabric.no_backward_sync(self._wrapped, enabled=number < len(parts)):
+                images = part.images.to(self._fabric.device, memory_format=torch.channels_last)
+                embedding, _ = self._wrapped(images)
+                with torch.autocast(self._fabric.device.type, enabled=False):
+                    loss = self._layer(embedding, part.labels.to(self._fabric.device)) / len(parts)
+                self._fabric.backward(loss)
+            total += loss.detach()
+        self._stepper.step()
+        return total
+
+    def finite(self, loss: Tensor, done: int) -> float:
+        """The loss as a number; raises TrainingError where it is none."""
+        value = float(loss)
+        if not math.isfinite(value):
+            kind = self._recipe.margin.kind
+            raise TrainingError(f"step {done}: the {kind} loss is {value}; lower optimiser.lr, or give it more warmup")
+        return value
+
+    def save(self, done: int) -> None:
+        """Write the state: each process its run of the classes, then the first one the rest."""
+        checkpoint.save_part(
+            self._folder, done, self._layer, self._optimiser, self._recipe, rank=self._rank, ranks=self._ranks
+        )
+        self._fabric.barrier()
+        if self._rank == 0:
+            checkpoint.save(self._folder, done, self._module, self._optimiser, self._recipe)
+
+    def _class_layer(self) -> ClassLayer:
+        margin = self._recipe.margin
+        return ClassLayer(
+            self._crops.classes,
+            self.network.dim,
+            kind=margin.kind,
+            margin=margin.margin,
+            scale=margin.scale,
+            rank=self._rank,
+            ranks=self._ranks,
+            seed=self._recipe.seed,
+        )
+
+    def _restore(self, state: checkpoint.Checkpoint) -> None:
+        checkpoint.restore(state.weights, state.momentum, self._module, self._optimiser)
+        first, last = run_of(self._crops.classes, self._rank, self._ranks)
+        weights, momentum = zip(*state.parts, strict=True)
+        checkpoint.restore(
+            checkpoint.joined(weights, first, last),
+            checkpoint.joined(momentum, first, last),
+            self._layer,
+            self._optimiser,
+        )
+
+    def _part(self, key: tuple[int, int]) -> _Part:
+        step, part = key
+        recipe = self._recipe
+        images = shuffled(len(self._crops.people), recipe.optimiser.batch, recipe.seed, step)
+        each = len(images) // (self._ranks * recipe.optimiser.accumulate)
+        start = (self._rank * recipe.optimiser.accumulate + part) * each
+        change = partial(augment, recipe.augment, (recipe.seed, step), start)
+        batch = read_batch(self._crops, images[start : start + each], change)
+        spec: InputSpec = recipe.architecture.input
+        return _Part(torch.from_numpy(to_input(batch.crops, spec)), torch.from_numpy(batch.people))
+
+
+def augment(config: AugmentConfig, draw: tuple[int, int], start: int, image: Image, place: int) -> Image:
+    """One face as the recipe wants it seen; ``draw`` and the place in the whole batch decide, and nothing else."""
+    rng = np.random.default_rng([*draw, start + place])
+    mirror, degraded = rng.random(2)
+    if degraded < config.degraded:
+        image = MIXTURES["moderate"](image, rng)
+    return image[:, ::-1] if mirror < config.mirror else image
+
+
+def _check_batch(recipe: BackboneRecipe, images: int, ranks: int) -> None:
+    batch, parts = recipe.optimiser.batch, ranks * recipe.optimiser.accumulate
+    if batch % parts or batch < 2 * parts:
+        raise InvalidValue(
+            f"optimiser.batch {batch}: must be a multiple of processes x accumulate = {parts}, with two images or more "
+            "in each part (BatchNorm); change one of them"
+        )
+    if images < batch:
+        raise DataError(f"{images} images: a batch needs {batch}; bring more images, or set optimiser.batch lower")
+
+
+def _sgd(recipe: BackboneRecipe, *modules: torch.nn.Module) -> torch.optim.SGD:
+    config = recipe.optimiser
+    parameters = [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
+    return torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)

@@ -1,0 +1,49 @@
+"""What every recipe has: a name, a strict reading from TOML, one canonical text."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from probface.errors import DataError
+from probface.schema import from_plain
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """All that makes a model, but the images themselves."""
+
+    name: str
+
+    def to_json(self) -> str:
+        """One JSON object; the same recipe always gives the same text."""
+        return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of :meth:`to_json`."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+R = TypeVar("R", bound=Recipe)
+
+
+def read_toml(path: Path, kind: type[R]) -> R:
+    """Read a recipe of one kind from a TOML file; its name is the file's unless it says another.
+
+    Raises:
+        DataError: no such file, or not TOML.
+        InvalidValue: an unknown key, a wrong type or a value out of range.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"recipe {path}: cannot be read ({error.strerror}); give an existing TOML file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"recipe {path}: is not TOML ({error}); mend that line") from error
+    return from_plain(kind, {"name": path.stem, **table}, f"recipe {path.name}")
