@@ -33,8 +33,9 @@ from probface.readers.lfw import people_folds
 from probface.score.calibration import threshold_at
 from probface.train.config import HeadRecipe, Variant, read_recipe
 from probface.train.data import split
+from probface.train.feature_source import TrainingFeatures
 from probface.train.features import cache_faces, cache_features
-from probface.train.fit import TrainingFeatures, fit_head
+from probface.train.fit import fit_head
 from probface.types import Embeddings
 
 HELD_OUT = ((1, 2), (3, 4), (5, 6), (7, 1))

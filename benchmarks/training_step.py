@@ -15,7 +15,8 @@ import torch
 
 from probface.nn.uncertainty_head import UncertaintyHead
 from probface.train.config import LossConfig, OptimiserConfig
-from probface.train.fit import TrainingFeatures, genuine_pairs, sgd, training_step
+from probface.train.feature_source import TrainingFeatures
+from probface.train.fit import genuine_pairs, sgd, training_step
 from probface.train.sampler import BalancedSampler
 
 IMAGES, FEATURES, DIM, COPIES, STEPS = 4000, 2112, 128, 10, 400

@@ -11,7 +11,8 @@ import torch
 from probface.errors import TrainingError
 from probface.train import checkpoint, fit
 from probface.train.config import HeadConfig, HeadRecipe, LossConfig, OptimiserConfig, Variant
-from probface.train.fit import TrainingFeatures, fit_head, learning_rate, sgd
+from probface.train.feature_source import TrainingFeatures
+from probface.train.fit import fit_head, learning_rate, sgd
 
 DIM, PEOPLE, IMAGES = 16, 24, 4
 

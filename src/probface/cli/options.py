@@ -25,6 +25,14 @@ class Policy(StrEnum):
     all = "all"
 
 
+class DeviceName(StrEnum):
+    """Where torch computes."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 Model: TypeAlias = Annotated[
     str, typer.Option("--model", help="A name from 'probface models list', an .onnx file, or a training folder.")

@@ -1,4 +1,4 @@
-"""``probface train head``: an uncertainty head for any ONNX face model."""
+"""``probface train``: an uncertainty head for any ONNX face model, or a recognition network from nothing."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from probface.cli.options import Json, Provider
+from probface.cli.options import DeviceName, Json, Provider
 from probface.cli.output import print_json, progress_bar
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
+    from rich.progress import Progress, TaskID
 
+    from probface.train.backbone_loop import BackboneLog
     from probface.train.fit import StepLog
 
-app = typer.Typer(help="Train an uncertainty head.", rich_markup_mode=None)
+_HEADS = "probface, mls, mls-lc-lid, pfe, authors, authors-half"
+_BACKBONES = "base, base-half"
 
-
-@app.callback()
-def _verbs() -> None:
-    """Keep ``head`` a verb of its own, though it is the only one so far."""
+app = typer.Typer(help="Train an uncertainty head, or a recognition network.", rich_markup_mode=None)
 
 
 def require_torch(what: str) -> None:
@@ -36,10 +35,10 @@ def require_torch(what: str) -> None:
 
 @app.command("head")
 def train_head_command(
-    backbone: Annotated[str, typer.Option("--backbone", help="A model name or any .onnx face model.")],
+    backbone: Annotated[str, typer.Option("--backbone", help="A model name, any .onnx face model, or a folder.")],
     data: Annotated[Path, typer.Option("--data", help="Images, one folder a person (or as the recipe says).")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the model, the head, the log and checkpoints.")],
-    recipe: Annotated[Path | None, typer.Option("--recipe", help="A TOML recipe.")] = None,
+    recipe: Annotated[str | None, typer.Option("--recipe", help=f"A TOML file, or one of {_HEADS}.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
     cache: Annotated[Path | None, typer.Option("--cache", help="Folder for cached features.")] = None,
     embedding: Annotated[str | None, typer.Option("--embedding", help="The output that is the embedding.")] = None,
@@ -49,6 +48,7 @@ def train_head_command(
     template: Annotated[str | None, typer.Option("--template", help="Alignment: arcface or arcface-96.")] = None,
     licence: Annotated[str, typer.Option("--licence", help="SPDX name of the backbone's licence.")] = "unknown",
     provider: Provider = "cpu",
+    device: Annotated[DeviceName, typer.Option("--device", help="Where the head learns.")] = DeviceName.cpu,
     as_json: Json = False,
 ) -> int:
     """Run the frozen backbone once over the images, train the head, graft it on: one ONNX file.
@@ -66,20 +66,14 @@ def train_head_command(
     guess = resolve_backbone(backbone, embedding=embedding).input if corrected else None
     spec = dataclasses.replace(guess, **corrected) if guess is not None else None
     with progress_bar() as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def show(label: str, done: int, total: int) -> None:
-            if label not in tasks:
-                tasks[label] = bar.add_task(label, total=total)
-            bar.update(tasks[label], completed=done)
+        show = _Bars(bar)
 
         def log(line: StepLog) -> None:
-            show("training", line.step, line.steps)
-            bar.update(
-                tasks["training"],
-                description=f"loss {line.loss:.3f}, sigma^2 {line.sigma_sq_min:.3f} to {line.sigma_sq_max:.3f}, "
-                f"{line.steps_per_second:.0f} steps/s",
+            text = (
+                f"loss {line.loss:.3f}, sigma^2 {line.sigma_sq_min:.3f} to {line.sigma_sq_max:.3f}, "
+                f"{line.steps_per_second:.3g} steps/s"
             )
+            show("training", line.step, line.steps, text)
 
         made = train_head(
             backbone,
@@ -92,6 +86,7 @@ def train_head_command(
             embedding=embedding,
             licence=licence,
             provider=provider,
+            device=device.value,
             progress=show,
             on_log=log,
         )
@@ -106,3 +101,74 @@ def train_head_command(
                 f"  {entry.metric:8s} FMR {entry.fmr:g}: {entry.threshold:.4f} (95 % upper bound {entry.fmr_upper:.2g})"
             )
     return 0
+
+
+@app.command("backbone")
+def train_backbone_command(
+    data: Annotated[Path, typer.Option("--data", help="Images, one folder a person, a .rec file or a list.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the network, the log and checkpoints.")],
+    recipe: Annotated[str, typer.Option("--recipe", help=f"A TOML file, or one of {_BACKBONES}.")] = "base",
+    arch: Annotated[str | None, typer.Option("--arch", help="Another architecture than the recipe's.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    cache: Annotated[Path | None, typer.Option("--cache", help="Folder for aligned faces.")] = None,
+    device: Annotated[DeviceName, typer.Option("--device", help="Where the network learns.")] = DeviceName.auto,
+    as_json: Json = False,
+) -> int:
+    """Train a recognition network from nothing; then give --out to 'train head --backbone'.
+
+    On several processors: torchrun --nproc-per-node N -m probface train backbone ...
+
+    Example: probface train backbone --data faces/train.rec --recipe base-half --out out/backbone
+    """
+    require_torch("training")
+    from probface.train.backbone import train_backbone
+    from probface.train.backbone_config import read_backbone_recipe
+
+    config = read_backbone_recipe(recipe)
+    if arch is not None:
+        config = dataclasses.replace(config, architecture=dataclasses.replace(config.architecture, name=arch))  # type: ignore[arg-type]
+    with progress_bar() as bar:
+        show = _Bars(bar)
+
+        def log(line: BackboneLog) -> None:
+            text = f"loss {line.loss:.3f}, {line.images_per_second:.0f} images/s"
+            show("training", line.step, line.steps, text)
+
+        made = train_backbone(
+            data,
+            out,
+            recipe=config,
+            resume=resume,
+            cache=cache,
+            device=device.value,
+            progress=show,
+            on_log=log,
+        )
+    if as_json:
+        print_json(
+            {
+                "out": str(made.folder),
+                "images": made.images,
+                "identities": made.identities,
+                "failed": len(made.failed),
+            }
+        )
+    else:
+        print(
+            f"{made.images} images of {made.identities} people trained {made.folder}/backbone.onnx "
+            f"({len(made.failed)} without a usable face left out)"
+        )
+    return 0
+
+
+class _Bars:
+    """One bar for each thing that is being done."""
+
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, label: str, done: int, total: int, text: str | None = None) -> None:
+        if label not in self._tasks:
+            self._tasks[label] = self._bar.add_task(label, total=total)
+        self._bar.update(self._tasks[label], completed=done, description=text or label)

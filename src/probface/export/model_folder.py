@@ -18,7 +18,7 @@ from probface.export.onnx import export_backbone
 from probface.models.backbone import Backbone, load_backbone
 from probface.models.graft import graft
 from probface.models.head_weights import HeadWeights, save_head
-from probface.models.registry import TRAINED_MODEL
+from probface.models.registry import TRAINED_BACKBONE, TRAINED_MODEL
 from probface.models.taps import find_taps
 from probface.nn.architecture import Architecture
 from probface.nn.face_network import FaceNetwork
@@ -27,7 +27,6 @@ from probface.storage import replacing, write_bytes
 from probface.types import FloatArray
 
 BACKBONE_WEIGHTS = "backbone.safetensors"
-BACKBONE_ONNX = "backbone.onnx"
 HEAD_WEIGHTS = "head.safetensors"
 
 
@@ -40,8 +39,8 @@ def write_backbone(network: FaceNetwork, architecture: Architecture, spec: Input
     """
     exported = export_backbone(network, spec).SerializeToString()
     save_network(network, architecture, spec, folder / BACKBONE_WEIGHTS)
-    write_bytes(folder / BACKBONE_ONNX, exported)
-    return load_backbone(folder / BACKBONE_ONNX)
+    write_bytes(folder / TRAINED_BACKBONE, exported)
+    return load_backbone(folder / TRAINED_BACKBONE)
 
 
 def write_paper_head(

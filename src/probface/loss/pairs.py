@@ -29,6 +29,10 @@ class Pairs:
         anchor, positive = torch.nonzero(genuine, as_tuple=True)
         return cls(same, anchor, positive)
 
+    def to(self, device: torch.device) -> Pairs:
+        """The same pairs on another device."""
+        return Pairs(self.same.to(device), self.anchor.to(device), self.positive.to(device))
+
     @property
     def upper(self) -> tuple[Tensor, Tensor]:
         """The unordered pairs, each once, with i < j."""

@@ -18,6 +18,8 @@ from probface.models.weights import find_weights
 
 TRAINED_MODEL = "model.onnx"
 """The model's name in a training output folder."""
+TRAINED_BACKBONE = "backbone.onnx"
+"""The recognition network's name in the output folder of its training."""
 
 _RECORDS = (SFACE, YUNET)
 
@@ -118,7 +120,8 @@ def resolve_backbone(backbone: str | os.PathLike[str], *, embedding: str | None 
     """Find a network to train a head on.
 
     Args:
-        backbone: name of a recogniser, shipped with a head or not, or any ONNX face network.
+        backbone: name of a recogniser, shipped with a head or not, any ONNX face network, or the output folder of
+            ``probface train backbone`` or ``probface convert``.
         embedding: name of the embedding's output, needed where several outputs could be it.
 
     Raises:
@@ -129,7 +132,7 @@ def resolve_backbone(backbone: str | os.PathLike[str], *, embedding: str | None 
     known = {record.name: record for record in _RECORDS if record.kind == "recogniser"}
     if isinstance(backbone, str) and backbone in known:
         return _load_record(known[backbone])
-    return load_backbone(_model_file(backbone, sorted(known)), embedding)
+    return load_backbone(_model_file(backbone, sorted(known), TRAINED_BACKBONE), embedding)
 
 
 def _load_record(record: ModelRecord, weights: str | os.PathLike[str] | None = None) -> Backbone:
@@ -144,10 +147,10 @@ def _record(name: str) -> ModelRecord:
     return known[name]
 
 
-def _model_file(model: str | os.PathLike[str], names: list[str]) -> Path:
+def _model_file(model: str | os.PathLike[str], names: list[str], in_folder: str = TRAINED_MODEL) -> Path:
     path = Path(model)
     if path.is_dir():
-        path = path / TRAINED_MODEL
+        path = path / in_folder
         if not path.is_file():
             raise ModelNotFound(f"{path}: not there, so the folder is no finished training; give one, or an ONNX file")
     if not path.is_file():

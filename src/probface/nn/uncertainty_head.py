@@ -31,6 +31,7 @@ class UncertaintyHead(nn.Module):
         hidden: width of the first layer.
         feature_mean: (F,) subtracted from the features; zeros if not given.
         feature_scale: (F,) they are then divided by; ones if not given.
+        initial_scale: of the learnt scalar; 0.1 in the authors' code, 1e-4 in PFE's.
     """
 
     feature_mean: Tensor
@@ -44,6 +45,7 @@ class UncertaintyHead(nn.Module):
         hidden: int = 256,
         feature_mean: Tensor | None = None,
         feature_scale: Tensor | None = None,
+        initial_scale: float = INITIAL_SCALE,
     ) -> None:
         super().__init__()
         self.register_buffer("feature_mean", torch.zeros(features) if feature_mean is None else feature_mean.float())
@@ -56,7 +58,7 @@ class UncertaintyHead(nn.Module):
         self.bn1 = nn.BatchNorm1d(hidden, eps=BATCH_NORM_EPSILON, momentum=BATCH_NORM_MOMENTUM)
         self.fc2 = nn.Linear(hidden, outputs, bias=False)
         self.bn2 = nn.BatchNorm1d(outputs, eps=BATCH_NORM_EPSILON, momentum=BATCH_NORM_MOMENTUM, affine=False)
-        self.scale = nn.Parameter(torch.tensor(INITIAL_SCALE))
+        self.scale = nn.Parameter(torch.tensor(initial_scale))
         self.shift = nn.Parameter(torch.tensor(INITIAL_SHIFT["scalar" if outputs == 1 else "diagonal"]))
         nn.init.xavier_uniform_(self.fc1.weight)
         nn.init.xavier_uniform_(self.fc2.weight)

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from probface.errors import DataError
 from probface.export.model_folder import write_backbone
@@ -14,13 +13,12 @@ from probface.models.weights import writable_cache_folder
 from probface.nn.architecture import as_module, build_backbone
 from probface.nn.face_network import FaceNetwork
 from probface.storage import storage_errors
-from probface.train.backbone_config import BackboneRecipe
+from probface.train.backbone_config import BackboneRecipe, read_backbone_recipe
 from probface.train.backbone_loop import BackboneLog, fit_backbone
-from probface.train.data import training_crops
+from probface.train.data import crops_of, split
 from probface.train.features import Progress
 from probface.train.log import write_provenance
-from probface.train.processes import processes
-from probface.train.recipe import read_toml
+from probface.train.processes import Device, processes
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +44,7 @@ def train_backbone(
     recipe: str | os.PathLike[str] | BackboneRecipe,
     resume: bool = False,
     cache: str | os.PathLike[str] | None = None,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    device: Device = "auto",
     progress: Progress | None = None,
     on_log: Callable[[BackboneLog], None] | None = None,
 ) -> TrainedBackbone:
@@ -58,7 +56,7 @@ def train_backbone(
     Args:
         data: images, laid out as the recipe says.
         out: folder for the network, the log and checkpoints.
-        recipe: a TOML file, or a recipe.
+        recipe: a TOML file, the name of a shipped recipe, or a recipe.
         resume: go on from the last checkpoint in ``out``.
         cache: folder of aligned faces, where the images are not aligned yet; the user's cache folder if not given.
         device: ``cpu``, ``cuda`` or ``auto``.
@@ -70,7 +68,7 @@ def train_backbone(
         StorageError: ``out`` cannot be written.
         TrainingError: training cannot go on (a loss that is not finite; another recipe on resume).
     """
-    config = recipe if isinstance(recipe, BackboneRecipe) else read_toml(Path(recipe), BackboneRecipe)
+    config = recipe if isinstance(recipe, BackboneRecipe) else read_backbone_recipe(recipe)
     folder = Path(out)
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -78,7 +76,7 @@ def train_backbone(
     with processes(config.optimiser.precision, device) as fabric:
         place = Path(cache) if cache else writable_cache_folder() / "train"
         with fabric.rank_zero_first():
-            crops, failed = training_crops(Path(data), config.data, spec, place, progress)
+            crops, failed = crops_of(split(Path(data), config.data).training, config.data, spec, place, progress)
         if crops.classes < 2:
             raise DataError(f"{data}: one identity only; training tells identities apart, bring two or more")
         network = fit_backbone(crops, config, folder, fabric, resume=resume, on_log=on_log)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -9,7 +10,7 @@ from probface.errors import InvalidValue
 from probface.loss.margin import Margin
 from probface.nn.architecture import Architecture
 from probface.train.config import DataConfig
-from probface.train.recipe import Recipe
+from probface.train.recipe import Recipe, find_recipe, read_toml
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,12 @@ class BackboneOptimiser:
 
 @dataclass(frozen=True, slots=True)
 class BackboneRecipe(Recipe):
-    """All that makes a backbone, but the images themselves."""
+    """All that makes a backbone, but the images themselves.
+
+    Attributes:
+        sync_batch_norm: with several processes, batch norm over all of them, as if there were one; else each its own,
+            which is faster.
+    """
 
     data: DataConfig = field(default_factory=DataConfig)
     architecture: Architecture = field(default_factory=Architecture)
@@ -92,3 +98,13 @@ class BackboneRecipe(Recipe):
     optimiser: BackboneOptimiser = field(default_factory=BackboneOptimiser)
     sync_batch_norm: bool = True
     seed: int = 0
+
+
+def read_backbone_recipe(recipe: str | os.PathLike[str]) -> BackboneRecipe:
+    """Read a recognition network's recipe: one that is shipped, by its name, or a TOML file.
+
+    Raises:
+        DataError: no such name or file, or not TOML.
+        InvalidValue: an unknown key, a wrong type or a value out of range.
+    """
+    return read_toml(find_recipe(recipe, "backbones"), BackboneRecipe)

@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional
 
+from probface.errors import InvalidValue
 from probface.loss.margin import Margin, with_margin
 
 
@@ -26,6 +27,9 @@ class ClassLayer(nn.Module):
         kind, margin, scale: see :mod:`probface.loss.margin`.
         rank, ranks: which run of the classes this process holds.
         seed: of the initial directions; every rank draws the same matrix and keeps its run.
+
+    Raises:
+        InvalidValue: more ranks than classes.
     """
 
     def __init__(
@@ -41,6 +45,10 @@ class ClassLayer(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if classes < ranks:
+            raise InvalidValue(
+                f"{classes} identities over {ranks} processes: each needs one or more; start fewer processes"
+            )
         self.first, last = run_of(classes, rank, ranks)
         self.classes, self.kind, self.margin, self.scale, self.ranks = classes, kind, margin, scale, ranks
         generator = torch.Generator().manual_seed(seed)

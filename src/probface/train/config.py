@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from probface.contract import Rescaling
 from probface.errors import InvalidValue
 from probface.face.degrade import MIXTURES
-from probface.loss.identification import Mining
 from probface.loss.mls import OverDimensions
 from probface.loss.output_constraint import Form, Reduction
-from probface.train.recipe import Recipe, read_toml
+from probface.train.recipe import Recipe, find_recipe, read_toml
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,30 +72,54 @@ class HeadConfig:
     """The head and what it reads.
 
     Attributes:
-        fusion: fuse the pooled last activation of each resolution with the raw embedding; else the embedding alone.
-        flatten_last: also the flattened last convolution, as the paper; a wide and slow head.
+        fusion: read the pooled last activation of each resolution.
+        flatten_last: read the flattened last convolution, as the paper; a wide and slow head.
+        embedding: read the raw embedding; the paper does not.
         taps: names of the tensors to fuse instead of those found.
         outputs: ``scalar``, one variance a face (ProbFace), or ``diagonal``, one for each dimension (PFE).
-        hidden: width of the first layer.
+        hidden: width of the first layer; PFE's is as wide as D.
+        standardise: start with the features at mean 0 and spread 1 over the training set; the paper does not.
+        initial_scale: of the learnt scalar; PFE's own recipe starts at 1e-4.
     """
 
     fusion: bool = True
     flatten_last: bool = False
+    embedding: bool = True
     taps: tuple[str, ...] = ()
     outputs: Literal["scalar", "diagonal"] = "scalar"
     hidden: int = 256
+    standardise: bool = True
+    initial_scale: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not (self.fusion or self.flatten_last or self.embedding):
+            raise InvalidValue("head: reads nothing; set fusion, flatten_last or embedding")
+        if self.hidden < 1 or not self.initial_scale > 0:
+            raise InvalidValue(f"head: hidden {self.hidden}, initial_scale {self.initial_scale}: must be above 0")
+
+
+Identification = Literal["semi_hard", "all", "contrastive"]
+"""Triplets as the authors' code mines them, all triplets as the paper, or the authors' contrastive form."""
 
 
 @dataclass(frozen=True, slots=True)
 class LossConfig:
-    """``L = L_S + lambda_c L_C + lambda_id L_Id`` (section 4 of the paper), and the variants of each term."""
+    """``L = L_S + lambda_c L_C + lambda_id L_Id`` (section 4 of the paper), and the variants of each term.
+
+    Attributes:
+        lambda_c, lambda_id: the weights; a term of weight 0 is not computed.
+        constraint, constraint_reduction, detach_mean: see :func:`probface.loss.output_constraint.output_constraint`.
+        margin, mining: see :func:`probface.loss.identification.identity_preserving`; ``contrastive`` takes its place.
+        over_dimensions: see :func:`probface.loss.mls.mls_loss`.
+    """
 
     lambda_c: float = 0.0
     lambda_id: float = 0.0
     constraint: Form = "absolute"
     constraint_reduction: Reduction = "mean"
+    detach_mean: bool = True
     margin: float = 3.0
-    mining: Mining = "semi_hard"
+    mining: Identification = "semi_hard"
     over_dimensions: OverDimensions = "mean"
 
     def __post_init__(self) -> None:
@@ -133,7 +156,13 @@ class OptimiserConfig:
 
 @dataclass(frozen=True, slots=True)
 class HeadRecipe(Recipe):
-    """All that makes a head, but the backbone and the images themselves."""
+    """All that makes a head, but the backbone and the images themselves.
+
+    Attributes:
+        features: ``cached``, the backbone's outputs are computed once and kept on disk: fast, for thousands of images;
+            or ``live``, computed in every step: for millions, and the only way with several processes.
+        variants: the states of the images; live training takes their shares, and draws each image afresh.
+    """
 
     data: DataConfig = field(default_factory=DataConfig)
     variants: tuple[Variant, ...] = (
@@ -146,6 +175,7 @@ class HeadRecipe(Recipe):
     head: HeadConfig = field(default_factory=HeadConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    features: Literal["cached", "live"] = "cached"
     rescaling: Rescaling = field(default_factory=Rescaling)
     seed: int = 0
 
@@ -155,11 +185,11 @@ class HeadRecipe(Recipe):
             raise InvalidValue(f"variants {states}: each state once, and 'clean' among them")
 
 
-def read_recipe(path: Path) -> HeadRecipe:
-    """Read a head's recipe from a TOML file.
+def read_recipe(recipe: str | os.PathLike[str]) -> HeadRecipe:
+    """Read a head's recipe: one that is shipped, by its name, or a TOML file.
 
     Raises:
-        DataError: no such file, or not TOML.
+        DataError: no such name or file, or not TOML.
         InvalidValue: an unknown key, a wrong type or a value out of range.
     """
-    return read_toml(path, HeadRecipe)
+    return read_toml(find_recipe(recipe, "."), HeadRecipe)

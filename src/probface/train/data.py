@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from probface.contract import InputSpec
 from probface.errors import DataError
-from probface.readers.item import Item
 from probface.readers.lfw import find_lfw, lfw_images, people_folds
 from probface.readers.open import open_items
 from probface.train.config import DataConfig
@@ -23,8 +24,8 @@ from probface.train.image_table import ImageTable
 class Split:
     """Images of training people and of held-out people, and a sentence on each."""
 
-    training: tuple[Item, ...]
-    calibration: tuple[Item, ...]
+    training: ImageTable
+    calibration: ImageTable
     trained_on: str
     calibrated_on: str
 
@@ -35,21 +36,19 @@ def split(root: Path, config: DataConfig) -> Split:
     Raises:
         DataError: no images, people of no known fold, or too few people on one side.
     """
+    folds: Mapping[str, int] | None = None
     if config.layout == "lfw":
-        lfw = find_lfw(root)
-        items, folds = lfw_images(root), people_folds(lfw.people)
-        name = "LFW deep-funneled"
+        table, folds, name = ImageTable(lfw_images(root)), people_folds(find_lfw(root).people), "LFW deep-funneled"
     else:
-        items = tuple(open_items(root))
-        folds = {item.label: 1 + zlib.crc32(item.label.encode()) % 10 for item in items if item.label is not None}
-        name = "user images"
-    unknown = next((item.name for item in items if item.label not in folds), None)
-    if unknown is not None:
-        raise DataError(f"image {unknown}: its person is in no fold; training images need one folder a person")
-    training = _some(items, folds, config.train_folds, config.images_per_person, at_least=2)
-    calibration = _some(items, folds, config.calibration_folds, config.calibration_images_per_person, at_least=1)
+        table, name = ImageTable(open_items(root)), "user images"
+    fold = np.array([_fold_of(person, folds) for person in table.identities])
+    if not fold.all():
+        person = table.identities[int(np.flatnonzero(fold == 0)[0])]
+        raise DataError(f"person {person}: in no fold of people.txt; training needs each person in one")
+    training = _some(table, fold, config.train_folds, config.images_per_person, at_least=2)
+    calibration = _some(table, fold, config.calibration_folds, config.calibration_images_per_person, at_least=1)
     for part, chosen in (("train", training), ("calibrate", calibration)):
-        if not chosen:
+        if not len(chosen):
             raise DataError(f"{root}: no images to {part} on; bring more people, with two or more images each to train")
     return Split(
         training,
@@ -59,44 +58,42 @@ def split(root: Path, config: DataConfig) -> Split:
     )
 
 
-def training_crops(
-    root: Path, config: DataConfig, spec: InputSpec, cache: Path, progress: Progress | None = None
+def crops_of(
+    table: ImageTable, config: DataConfig, spec: InputSpec, cache: Path, progress: Progress | None = None
 ) -> tuple[CropSource, tuple[tuple[str, str], ...]]:
-    """The aligned faces of the training people, and the images left out with the reason.
+    """The aligned faces of images, and the images left out with the reason.
 
     Photos have their faces found and kept in the cache; aligned images are decoded each time they are needed, so that
     a set of any size needs no second copy.
 
     Raises:
-        DataError: no images, or people of no known fold.
+        DataError: no face in any image.
         StorageError: the cache cannot be written.
     """
-    items = split(root, config).training
     if config.aligned:
-        return EncodedCrops(ImageTable(items), spec), ()
-    faces = cache_faces(items, spec, cache, aligned=False, progress=progress)
+        return EncodedCrops(table, spec), ()
+    faces = cache_faces(table, spec, cache, aligned=False, progress=progress)
     return CachedCrops(faces), faces.failed
 
 
+def _fold_of(person: str, folds: Mapping[str, int] | None) -> int:
+    """1..10: as listed, 0 where not; without a list by a hash of the name."""
+    return 1 + zlib.crc32(person.encode()) % 10 if folds is None else folds.get(person, 0)
+
+
 def _some(
-    items: Iterable[Item],
-    folds: dict[str, int],
-    wanted: tuple[int, ...],
-    most: int,
-    *,
-    at_least: int,
-) -> tuple[Item, ...]:
-    mine = sorted((item for item in items if folds[item.label or ""] in wanted), key=lambda i: (i.label or "", i.name))
-    chosen: list[Item] = []
-    for _, images in groupby(mine, key=lambda item: item.label):
-        of_one = list(images)
-        if len(of_one) >= at_least:
-            chosen += of_one[:most]
-    return tuple(chosen)
+    table: ImageTable, fold: NDArray[np.int64], wanted: tuple[int, ...], most: int, *, at_least: int
+) -> ImageTable:
+    """The first ``most`` images of each person of the wanted folds who has ``at_least`` so many, person by person."""
+    order = np.argsort(table.people, kind="stable")
+    people, counts = table.people[order], np.bincount(table.people)
+    number = np.arange(len(order)) - (np.cumsum(counts) - counts)[people]
+    keep = np.isin(fold[people], wanted) & (number < most) & (counts[people] >= at_least)
+    return table.select(order[keep])
 
 
-def _count(items: tuple[Item, ...]) -> str:
-    return f"{len(items)} images of {len({item.label for item in items})} people"
+def _count(table: ImageTable) -> str:
+    return f"{len(table)} images of {len(table.identities)} people"
 
 
 def _range(folds: tuple[int, ...]) -> str:

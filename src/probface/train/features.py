@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +83,7 @@ def cache_faces(
     failed: dict[str, str] = json.loads(failed_path.read_text()) if failed_path.exists() else {}
     find = partial(_resize, spec) if aligned else partial(_find, FaceFinder(spec, policy="central"))
     with ThreadPoolExecutor(available_cores()) as pool:
-        found = ordered_map(pool, find, items[array.done :], ahead=4 * CHUNK)
+        found = ordered_map(pool, find, islice(items, array.done, None), ahead=4 * CHUNK)
         for chunk in batches(found, CHUNK * SAVE_EVERY):
             failed |= {name: crop for name, crop in chunk if isinstance(crop, str)}
             write_bytes(failed_path, json.dumps(failed).encode())
@@ -141,11 +142,17 @@ def cache_features(
 
 def change(image: Image, state: str, copy: int, name: str, seed: int) -> Image:
     """One image in the state of a variant: clean, mirrored, or degraded by its own seeded draw."""
+    return change_by(
+        state, image, np.random.default_rng([seed, zlib.crc32(state.encode()), copy, zlib.crc32(name.encode())])
+    )
+
+
+def change_by(state: str, image: Image, rng: np.random.Generator) -> Image:
+    """One image in a state, degraded by the next numbers of ``rng``."""
     if state == "clean":
         return image
     if state == "mirror":
         return np.ascontiguousarray(image[:, ::-1])
-    rng = np.random.default_rng([seed, zlib.crc32(state.encode()), copy, zlib.crc32(name.encode())])
     return MIXTURES[state](image, rng)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from copy import copy
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +15,11 @@ from probface.errors import DataError
 from probface.readers.item import Broken, Item, Origin, Span
 
 _WHOLE_FILE, _IN_MEMORY, _BROKEN = -1, -2, -3
+_ESCAPE = "surrogatepass"  # names of files need not be valid text
 
 
-class ImageTable:
-    """Images and whose they are; about 60 bytes an image beside its name.
+class ImageTable(Sequence[Item]):
+    """Images and whose they are; about 60 bytes an image beside its name and, where it is a file of its own, its path.
 
     Args:
         items: of any reader, each with a label.
@@ -33,7 +36,7 @@ class ImageTable:
     identities: tuple[str, ...]
 
     def __init__(self, items: Iterable[Item]) -> None:
-        self._names, self._ends = bytearray(), array("q", [0])
+        self._texts, self._ends = bytearray(), array("q", [0])
         self._places, self._offsets, self._sizes = array("q"), array("q"), array("q")
         self._paths: dict[Path, int] = {}
         self._objects: list[bytes | Broken] = []
@@ -50,34 +53,56 @@ class ImageTable:
         dense[[known[name] for name in self.identities]] = np.arange(len(known))
         self.people = dense[np.frombuffer(labels, np.int64)]
         self._files = tuple(self._paths)
+        self._rows = np.arange(len(self.people))
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._rows)
 
-    def __getitem__(self, index: int) -> Item:
-        """The image as its reader gave it."""
-        name = self._names[self._ends[index] : self._ends[index + 1]].decode()
-        return Item(name, self._origin(index), self.identities[self.people[index]])
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> ImageTable: ...
+
+    def __getitem__(self, index: int | slice) -> Item | ImageTable:
+        """The image as its reader gave it; of a slice, a table."""
+        if isinstance(index, slice):
+            return self.select(np.arange(len(self))[index])
+        row = int(self._rows[index])
+        text = self._texts[self._ends[row] : self._ends[row + 1]]
+        place, offset, size = self._places[row], self._offsets[row], self._sizes[row]
+        origin: Origin
+        if size == _WHOLE_FILE:
+            text, path = text[:offset], text[offset:]
+            origin = Path(path.decode(errors=_ESCAPE))
+        elif size in (_IN_MEMORY, _BROKEN):
+            origin = self._objects[place]
+        else:
+            origin = Span(self._files[place], offset, size)
+        return Item(text.decode(errors=_ESCAPE), origin, self.identities[self.people[index]])
+
+    def select(self, images: NDArray[np.int64]) -> ImageTable:
+        """Some of the images, in the order asked for; the labels are dense again. Nothing is copied but numbers."""
+        chosen = copy(self)
+        chosen._rows = self._rows[images]
+        present, chosen.people = np.unique(self.people[images], return_inverse=True)
+        chosen.identities = tuple(self.identities[person] for person in present)
+        return chosen
 
     def _append(self, item: Item) -> None:
-        self._names += item.name.encode()
-        self._ends.append(len(self._names))
+        text = item.name.encode(errors=_ESCAPE)
         match item.origin:
             case Span(path, offset, size):
                 place = self._paths.setdefault(path, len(self._paths))
             case Path() as path:
-                place, offset, size = self._paths.setdefault(path, len(self._paths)), 0, _WHOLE_FILE
+                place, offset, size = 0, len(text), _WHOLE_FILE
+                text += str(path).encode(errors=_ESCAPE)
             case content:
                 place, offset = len(self._objects), 0
                 size = _BROKEN if isinstance(content, Broken) else _IN_MEMORY
                 self._objects.append(content)
+        self._texts += text
+        self._ends.append(len(self._texts))
         self._places.append(place)
         self._offsets.append(offset)
         self._sizes.append(size)
-
-    def _origin(self, index: int) -> Origin:
-        place, size = self._places[index], self._sizes[index]
-        if size in (_IN_MEMORY, _BROKEN):
-            return self._objects[place]
-        path = self._files[place]
-        return path if size == _WHOLE_FILE else Span(path, self._offsets[index], size)

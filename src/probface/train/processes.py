@@ -17,9 +17,11 @@ from probface.errors import MissingExtra
 
 _PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 
+Device = Literal["auto", "cpu", "cuda"]
+
 
 @contextmanager
-def processes(precision: str = "float32", device: Literal["auto", "cpu", "cuda"] = "auto") -> Iterator[Any]:
+def processes(precision: str = "float32", device: Device = "auto") -> Iterator[Any]:
     """Give the block a Fabric, and end its process group cleanly, so that every rank exits with 0.
 
     Under ``torchrun`` each process joins the group that it describes; otherwise there is one process.

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import tomllib
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,6 +30,31 @@ class Recipe:
     def digest(self) -> str:
         """SHA-256 of :meth:`to_json`."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+def shipped_recipes(folder: str) -> dict[str, Path]:
+    """Name -> file of the recipes that come with the package: the paper's table, and the authors' variants.
+
+    Args:
+        folder: ``.`` for those of heads, ``backbones`` for those of recognition networks.
+    """
+    place = Path(str(resources.files("probface.train"))) / "recipes" / folder
+    return {path.stem: path for path in sorted(place.glob("*.toml"))}
+
+
+def find_recipe(recipe: str | os.PathLike[str], folder: str) -> Path:
+    """The file of a shipped recipe, by its name, or the path as it is.
+
+    Raises:
+        DataError: neither.
+    """
+    shipped = shipped_recipes(folder)
+    if isinstance(recipe, str) and recipe in shipped:
+        return shipped[recipe]
+    path = Path(recipe)
+    if not path.suffix and not path.is_file():
+        raise DataError(f"recipe {recipe}: no such name or file; the names are {', '.join(shipped)}")
+    return path
 
 
 R = TypeVar("R", bound=Recipe)

@@ -45,14 +45,14 @@ class SyncBatchNorm(nn.BatchNorm2d):
 
 
 def synchronise(module: nn.Module) -> nn.Module:
-    """Replace every batch norm below ``module`` by one over all ranks, in place; names and weights stay."""
+    """Replace every batch norm below ``module`` by one over all ranks, in place; names, weights and modes stay."""
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d) and not isinstance(child, SyncBatchNorm):
             shared = SyncBatchNorm(child.num_features, child.eps, child.momentum, child.affine)
             shared.load_state_dict(child.state_dict())
             for parameter, own in zip(shared.parameters(), child.parameters(), strict=True):
                 parameter.requires_grad_(own.requires_grad)
-            setattr(module, name, shared)
+            setattr(module, name, shared.train(child.training))
         else:
             synchronise(child)
     return module

@@ -1,0 +1,118 @@
+"""Features computed while the head trains: no cache, any number of images, any number of processes.
+
+The frozen backbone is all the work, so that is what is divided: each process reads and embeds its part of the batch,
+several steps ahead in threads of its own; the features are gathered, and every process takes the same step of the same
+head on the whole batch. Batch norm and the losses therefore see all of it, as with one process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor
+
+from probface.encoder.features import FeatureExtractor
+from probface.encoder.session import available_cores
+from probface.errors import InvalidValue
+from probface.pipeline.parallel import ordered_map
+from probface.train.config import HeadRecipe
+from probface.train.crops import CropSource, read_batch
+from probface.train.feature_source import FeatureBatch, balanced_sampler
+from probface.train.features import change_by
+from probface.train.sampler import BalancedSampler
+from probface.types import FloatArray, Image
+
+STANDARDISE_IMAGES = 512
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LiveFeatures:
+    """Fused features of images as they are needed.
+
+    Attributes:
+        crops: the aligned faces.
+        extractor: the frozen backbone, with one thread of its own; it is called by several.
+        rank, ranks: this process and how many there are.
+    """
+
+    crops: CropSource
+    extractor: FeatureExtractor
+    rank: int = 0
+    ranks: int = 1
+
+    @property
+    def people(self) -> NDArray[np.int64]:
+        """(N,) labels."""
+        return self.crops.people
+
+    @property
+    def dim(self) -> int:
+        """D."""
+        return self.extractor.dim
+
+    @property
+    def width(self) -> int:
+        """F."""
+        return self.extractor.width
+
+    def sample(self, seed: int) -> FloatArray:
+        """(K, F) features of at most :data:`STANDARDISE_IMAGES` clean images."""
+        rng, count = np.random.default_rng(seed), len(self.crops.people)
+        images = np.sort(rng.choice(count, min(count, STANDARDISE_IMAGES), replace=False))
+        with ThreadPoolExecutor(available_cores()) as pool:
+            parts = ordered_map(pool, self._embed_clean, np.array_split(images, -(-count // 64)), ahead=4)
+            return np.concatenate(list(parts))
+
+    def batches(self, recipe: HeadRecipe, first: int) -> Iterator[FeatureBatch]:
+        """See :class:`probface.train.feature_source.FeatureSource`."""
+        size = recipe.optimiser.people * recipe.optimiser.images
+        if size % self.ranks:
+            raise InvalidValue(
+                f"optimiser: a batch of people x images = {size} for {self.ranks} processes: must be a multiple; "
+                "change people or images"
+            )
+        sampler = balanced_sampler(self.crops.people, [variant.share for variant in recipe.variants], recipe)
+        with ThreadPoolExecutor(available_cores()) as pool:
+            steps = range(first, recipe.optimiser.steps)
+            make = partial(self._part, recipe, sampler)
+            for part in ordered_map(pool, make, steps, ahead=1 + available_cores()):
+                yield self._whole(part)
+
+    def _part(self, recipe: HeadRecipe, sampler: BalancedSampler, step: int) -> FeatureBatch:
+        images, variants, _ = sampler(step)
+        each = len(images) // self.ranks
+        mine = slice(self.rank * each, (self.rank + 1) * each)
+
+        def change(image: Image, place: int) -> Image:
+            number = mine.start + place
+            rng = np.random.default_rng([recipe.seed, step, number])
+            return change_by(recipe.variants[variants[number]].state, image, rng)
+
+        batch = read_batch(self.crops, images[mine], change)
+        return FeatureBatch(torch.from_numpy(self.extractor.extract(batch.crops)), batch.images, batch.people)
+
+    def _whole(self, part: FeatureBatch) -> FeatureBatch:
+        if self.ranks == 1:
+            return part
+        return FeatureBatch(_gathered(part.fused), _gathered_numbers(part.images), _gathered_numbers(part.labels))
+
+    def _embed_clean(self, images: NDArray[np.int64]) -> FloatArray:
+        batch = read_batch(self.crops, images, lambda image, _: image)
+        return self.extractor.extract(batch.crops)
+
+
+def _gathered(rows: Tensor) -> Tensor:
+    parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, rows.contiguous())
+    return torch.cat(parts)
+
+
+def _gathered_numbers(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    return _gathered(torch.from_numpy(np.ascontiguousarray(numbers))).numpy()
