@@ -209,3 +209,92 @@ def test_a_graph_without_activations_asks_for_names() -> None:
     model = helper.make_model(graph)
     with pytest.raises(NotAFaceModel, match=r"no activation .* is found; name the tensors to fuse"):
         find_taps(model, inspect_face_graph(model))
+
+
+def offering(outputs: dict[str, list[object] | None]) -> onnx.ModelProto:
+    """A network of two convolutions and activations that offers some of its tensors as outputs."""
+    rng = np.random.default_rng(4)
+    weights = {"w1": rng.normal(size=(4, 3, 3, 3)), "w2": rng.normal(size=(5, 4, 3, 3)), "w3": rng.normal(size=(60, 6))}
+    nodes = [
+        helper.make_node("Conv", ["image", "w1"], ["x1"], pads=[1, 1, 1, 1], strides=[4, 4]),
+        helper.make_node("Relu", ["x1"], ["act1"]),
+        helper.make_node("Sub", ["act1", "act1"], ["none"]),
+        helper.make_node("Add", ["act1", "none"], ["first"]),  # a layer whose end is no activation
+        helper.make_node("Conv", ["first", "w2"], ["x2"], pads=[1, 1, 1, 1], strides=[1, 1]),
+        helper.make_node("Relu", ["x2"], ["act2"]),
+        helper.make_node("Add", ["act2", "x2"], ["last"]),
+        helper.make_node("Flatten", ["last"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "w3"], ["raw"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "offering",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3, 16, 12])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()],
+        [numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+STAGES = {"raw": ["N", 6], "first": ["N", 4, 4, 3], "last": ["N", 5, 4, 3]}
+
+
+def test_layers_offered_as_outputs_are_fused() -> None:
+    backbone = load_backbone(offering(STAGES).SerializeToString())
+    assert backbone.face.embedding == "raw"
+    taps = find_taps(backbone.model, backbone.face)
+    assert taps == Taps(("first", "last"), (4, 5), "raw", 6)
+    silent = load_backbone(offering({"raw": ["N", 6]}).SerializeToString())
+    assert find_taps(silent.model, silent.face).names == ("act2",)  # the last activation of the one resolution
+    assert find_taps(backbone.model, backbone.face, names=["act1"]).names == ("act1",)
+
+
+@pytest.mark.parametrize("fusion", [True, False])
+@pytest.mark.parametrize("network", ["offering", "sface", "resnet"])
+def test_the_papers_form(backbones: dict[str, Backbone], network: str, fusion: bool) -> None:
+    backbone = backbones.get(network) or load_backbone(offering(STAGES).SerializeToString())
+    taps = find_taps(backbone.model, backbone.face, fusion=fusion, flatten_last=True, embedding=False)
+    layers = find_taps(backbone.model, backbone.face).names
+    pooled = layers if fusion else ()
+    assert taps.spelling == (
+        f"flatten:{layers[-1]}",
+        *(f"gap:{name}" for name in pooled),
+        f"mu:{backbone.face.embedding}",
+    )
+    assert read_taps(backbone.model, taps.spelling) == taps
+
+    images = np.random.default_rng(1).normal(0, 1, (3, 3, backbone.face.height, backbone.face.width))
+    images = (images * backbone.input.scale).astype(np.float32)
+    maps = values_of(backbone, list(layers), images)
+    parts = [maps[-1].transpose(0, 2, 3, 1).reshape(3, -1)]
+    parts += [tensor.mean(axis=(2, 3)) for tensor in maps] if fusion else []
+    expected = np.concatenate(parts, axis=1)
+    model = with_features(backbone.model, taps)
+    onnx.checker.check_model(model, full_check=True)
+    (found,) = ort.InferenceSession(model.SerializeToString()).run(["features"], {backbone.face.input: images})
+    assert found.shape == expected.shape == (3, taps.width)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
+def test_a_head_that_reads_nothing(backbones: dict[str, Backbone]) -> None:
+    backbone = backbones["sface"]
+    message = "the head reads nothing; fuse layers, flatten the last, or read the embedding"
+    with pytest.raises(InvalidValue, match=message):
+        find_taps(backbone.model, backbone.face, fusion=False, embedding=False)
+    with pytest.raises(InvalidValue, match=message):
+        read_taps(backbone.model, ("mu:fc1",))
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        ("mu:fc1", "gap:conv_2_relu"),
+        ("gap:conv_2_relu", "mu:fc1", "embedding:fc1"),
+        ("gap:conv_2_relu", "embedding:fc1", "mu:fc1"),
+        ("flatten:conv_14_relu", "flatten:conv_14_relu", "mu:fc1"),
+    ],
+    ids=["order", "mu and embedding", "embedding and mu", "two flattened"],
+)
+def test_other_spellings_of_the_papers_form(backbones: dict[str, Backbone], features: tuple[str, ...]) -> None:
+    with pytest.raises(InvalidValue, match="then embedding:NAME, or mu:NAME where the head does not read it"):
+        read_taps(backbones["sface"].model, features)

@@ -7,7 +7,7 @@ from onnx import ModelProto
 
 from probface.contract import InputSpec
 from probface.encoder.session import DEFAULT_BATCH, Network
-from probface.errors import ModelError
+from probface.errors import InvalidValue, ModelError
 from probface.models.taps import FEATURES, Taps, with_features
 from probface.types import FloatArray, Image
 
@@ -23,6 +23,7 @@ class FeatureExtractor:
         threads: on the processor; 0 for all cores.
 
     Raises:
+        InvalidValue: taps that leave the embedding out.
         ModelError: ONNX Runtime cannot load the backbone.
         ProviderUnavailable: the provider is not there.
     """
@@ -30,6 +31,8 @@ class FeatureExtractor:
     def __init__(
         self, backbone: ModelProto, taps: Taps, spec: InputSpec, *, provider: str = "cpu", threads: int = 0
     ) -> None:
+        if not taps.reads_embedding:
+            raise InvalidValue("taps: the features must end with the embedding; extract with reads_embedding=True")
         self._taps = taps
         tapped = with_features(backbone, taps).SerializeToString()
         self._network = Network(tapped, spec, (FEATURES,), provider=provider, threads=threads)

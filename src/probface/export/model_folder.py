@@ -23,7 +23,7 @@ from probface.models.taps import find_taps
 from probface.nn.architecture import Architecture
 from probface.nn.face_network import FaceNetwork
 from probface.nn.network_file import save_network
-from probface.storage import replacing, write_bytes
+from probface.storage import replacing, storage_errors, write_bytes
 from probface.types import FloatArray
 
 BACKBONE_WEIGHTS = "backbone.safetensors"
@@ -33,11 +33,16 @@ HEAD_WEIGHTS = "head.safetensors"
 def write_backbone(network: FaceNetwork, architecture: Architecture, spec: InputSpec, folder: Path) -> Backbone:
     """Write a backbone as weights and as ONNX, and read it back as any other tool would.
 
+    A head and a model that lie in the folder belonged to another backbone, and are removed.
+
     Raises:
         ModelError: the ONNX form computes something else.
         StorageError: the folder cannot be written.
     """
     exported = export_backbone(network, spec).SerializeToString()
+    for stale in (HEAD_WEIGHTS, TRAINED_MODEL):  # of another backbone, which this one takes the place of
+        with storage_errors(folder / stale):
+            (folder / stale).unlink(missing_ok=True)
     save_network(network, architecture, spec, folder / BACKBONE_WEIGHTS)
     write_bytes(folder / TRAINED_BACKBONE, exported)
     return load_backbone(folder / TRAINED_BACKBONE)

@@ -80,12 +80,14 @@ def check_parity(model: ModelProto, network: FaceNetwork, spec: InputSpec) -> fl
     """The largest difference between both embeddings of random images, relative to the largest entry.
 
     Raises:
-        ModelError: it is above :data:`LARGEST_DIFFERENCE`.
+        ModelError: it is above :data:`LARGEST_DIFFERENCE`, or the network gives zeros or numbers that are not finite.
     """
     crops = np.random.default_rng(0).integers(0, 256, (4, spec.height, spec.width, 3), dtype=np.uint8)
     (found,) = Network(model.SerializeToString(), spec, (EMBEDDING,)).run(crops)
     with torch.no_grad():
         wanted = as_module(network).eval()(torch.from_numpy(to_input(crops, spec))).embedding.cpu().numpy()
+    if not (np.isfinite(wanted).all() and wanted.any()):
+        raise ModelError("backbone: gives embeddings of zeros or not finite, must give numbers; train it again")
     difference = float(np.abs(found - wanted).max() / np.abs(wanted).max())
     if not difference <= LARGEST_DIFFERENCE:
         raise ModelError(

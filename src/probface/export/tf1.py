@@ -12,7 +12,6 @@ shapes. Optimiser slots are passed over; what else finds no place is named.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ from probface.nn.network_file import load_weights
 from probface.types import FloatArray
 
 _SLOTS = re.compile(
-    r".*/(Momentum|Adam|Adam_1|RMSProp(_\d)?|Adagrad|ExponentialMovingAverage)|(.*/)?beta\d_power(_\d)?"
+    r".*/(Momentum|Adam|RMSProp|Adagrad|Adadelta|Ftrl|ExponentialMovingAverage)(_\d+)?|(.*/)?beta\d_power(_\d+)?"
 )
 _COUNTERS = re.compile(r"(.*/)?global_step")
 _NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
@@ -173,8 +172,9 @@ class _Variables:
     def take(self, name: str, rank: int) -> FloatArray:
         self.shape(name, rank)
         self._taken.add(name)
-        value: NDArray[np.float32] = self._bundle.read(name).astype(np.float32)
-        if not math.isfinite(float(value.sum())):
+        with np.errstate(over="ignore"):  # beyond float32 is not finite, and refused as that
+            value: NDArray[np.float32] = self._bundle.read(name).astype(np.float32)
+        if not np.isfinite(value).all():
             raise ModelError(f"{self._bundle.index}: {name!r} has values that are not finite; get another checkpoint")
         return value
 

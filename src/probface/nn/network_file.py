@@ -68,8 +68,9 @@ def load_network(path: str | os.PathLike[str], expected: Architecture | None = N
         raise ModelNotFound(f"{path}: no such file of weights; check the path") from error
     except (SafetensorError, OSError, KeyError, json.JSONDecodeError, InvalidValue) as error:
         raise ModelError(f"{path}: no backbone that ProbFace saved ({error}); give backbone.safetensors") from error
-    if expected is not None and architecture != expected:
-        raise ModelError(f"{path}: {differences(architecture, expected)}; give weights of that architecture")
+    different = differences(architecture, expected) if expected is not None else ""
+    if different:
+        raise ModelError(f"{path}: {different}; give weights of that architecture")
     network = build_backbone(architecture)
     load_weights(network, tensors, str(path))
     return SavedNetwork(network, architecture, spec)
@@ -97,6 +98,7 @@ def load_weights(network: FaceNetwork, tensors: dict[str, Tensor], where: str) -
 
 
 def differences(found: Architecture, expected: Architecture) -> str:
-    """What differs, in words: ``width is 0.5, must be 1.0``."""
+    """What differs, in words: ``width is 0.5, must be 1.0``; not dropout, which has no weights."""
     before, after = dataclasses.asdict(found), dataclasses.asdict(expected)
-    return ", ".join(f"{key} is {before[key]!r}, must be {after[key]!r}" for key in before if before[key] != after[key])
+    keys = [key for key in before if before[key] != after[key] and key != "dropout"]
+    return ", ".join(f"{key} is {before[key]!r}, must be {after[key]!r}" for key in keys)

@@ -11,6 +11,7 @@ papers.
 
 from __future__ import annotations
 
+import math
 from types import MappingProxyType
 from typing import Literal
 
@@ -59,8 +60,8 @@ class ResFace(nn.Module):
         super().__init__()
         if depth not in BLOCKS:
             raise InvalidValue(f"ResFace depth {depth}: must be one of {', '.join(map(str, BLOCKS))}")
-        if round(CHANNELS[0] * width) < 1:
-            raise InvalidValue(f"ResFace width {width}: leaves no channel; the reference has 1.0 and 0.5")
+        if not 0.5 < CHANNELS[0] * width < math.inf:
+            raise InvalidValue(f"ResFace width {width}: must leave at least one channel; the reference has 1.0 and 0.5")
         self.dim, self.size = dim, size
         self.channels = tuple(round(channels * width) for channels in CHANNELS)
         inputs = (3, *self.channels[:-1])

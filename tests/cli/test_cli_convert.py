@@ -1,0 +1,100 @@
+"""``probface convert tf1`` on checkpoints that TensorFlow wrote, and what other code does with the result."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from probface.cli.app import run
+from probface.encoder.onnx import Encoder
+from probface.models.registry import resolve_backbone
+from probface.nn.architecture import RESFACE_INPUT
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "resface_tf1"
+Capture = pytest.CaptureFixture[str]
+
+
+def convert(*arguments: object) -> int:
+    return run(["convert", "tf1", *(str(argument) for argument in arguments)])
+
+
+def test_a_model_that_runs(tmp_path: Path, capsys: Capture) -> None:
+    out = tmp_path / "resface"
+    assert convert(GOLDEN / "fused-1", "--out", out, "--json") == 0
+    document, err = capsys.readouterr()
+    assert err == ""
+    assert json.loads(document) == {
+        "out": str(out),
+        "architecture": "resface20",
+        "width": 1 / 16,
+        "dim": 16,
+        "fusion": True,
+        "outputs": 1,
+        "unmapped": [],
+    }
+    files = ["backbone.onnx", "backbone.safetensors", "head.safetensors", "model.onnx"]
+    assert sorted(path.name for path in out.iterdir()) == files
+
+    with np.load(GOLDEN / "io.npz") as arrays:
+        images, mu, sigma_sq = (arrays[name] for name in ("images", "fused-1/mu", "fused-1/sigma_sq"))
+    for found in (Encoder(out).encode(images), Encoder(out / "model.onnx").encode(images, 1)):
+        np.testing.assert_allclose(found.mu, mu, atol=1e-5)
+        np.testing.assert_allclose(found.sigma_sq, sigma_sq, rtol=1e-4)
+
+    assert run(["models", "show", str(out), "--json"]) == 0
+    contract = json.loads(capsys.readouterr().out)
+    assert (contract["name"], contract["dim"], contract["sigma_sq_width"]) == ("resface", 16, 1)
+    assert contract["trained_on"] == (
+        "converted from the TensorFlow 1 checkpoint fused-1; its training data are not known"
+    )
+    shown = ["flatten:stage_4", *(f"gap:stage_{i}" for i in range(1, 5)), "mu:embedding"]
+    assert contract["features"] == shown
+
+
+@pytest.mark.slow
+def test_what_found_no_place_is_listed(tmp_path: Path, capsys: Capture) -> None:
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    for path in GOLDEN.glob("trained-7.*"):
+        shutil.copy(path, folder)
+    (folder / "checkpoint").write_text('model_checkpoint_path: "trained-7"\n')
+    out = tmp_path / "out"
+    assert convert(folder, "--out", out, "--name", "teacher") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"{out}/model.onnx: resface64, width 0.03125, D = 12, head with 1 output(s), with layer fusion",
+        "  not used: AMSoftmax/weights",
+    ]
+    assert Encoder(out).contract.name == "teacher"
+
+
+@pytest.mark.slow
+def test_a_base_without_head(tmp_path: Path, capsys: Capture) -> None:
+    assert convert(GOLDEN / "base-1.index", "--out", tmp_path / "out") == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    kind = "resface36, width 0.03125, D = 12, no uncertainty head"
+    out = tmp_path / "out"
+    assert line == f"{out}/backbone.onnx: {kind}; train one: probface train head --backbone {out}"
+    backbone = resolve_backbone(out)
+    assert (backbone.face.dim, backbone.input) == (12, RESFACE_INPUT)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["backbone.onnx", "backbone.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "message"),
+    [
+        ("none-1", "none-1.index: no such file; give"),
+        ("io.npz", "is no checkpoint; give its folder, its .index file, or that without .index"),
+        ("broken/head-1", "the head reads 302 features and gives 1"),
+        ("broken", "may both be the newest"),
+    ],
+)
+def test_trouble_is_one_line(checkpoint: str, message: str, tmp_path: Path, capsys: Capture) -> None:
+    assert convert(GOLDEN / checkpoint, "--out", tmp_path / "out") == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("probface: ")
+    assert message in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
