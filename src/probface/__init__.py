@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from probface.contract import InputSpec, ModelContract
     from probface.errors import ProbFaceError
+    from probface.export.one_file import export_model
     from probface.face.degrade import degrade
     from probface.models.registry import list_models, show_model
     from probface.pipeline.detect import detect
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from probface.score.fast_mls import fast_mls, fast_mls_matrix
     from probface.score.mls import mls, mls_matrix
     from probface.score.quality import quality
+    from probface.train.backbone import train_backbone
     from probface.train.head import train_head
     from probface.types import EmbeddedFace, Embeddings, Face, Verification
 
@@ -45,6 +47,7 @@ _HOMES = {
     "degrade": "face.degrade",
     "detect": "pipeline.detect",
     "embed": "pipeline.embed",
+    "export_model": "export.one_file",
     "fast_mls": "score.fast_mls",
     "fast_mls_matrix": "score.fast_mls",
     "list_models": "models.registry",
@@ -54,6 +57,7 @@ _HOMES = {
     "read_embeddings": "pipeline.embedding_file",
     "show_model": "models.registry",
     "threshold_at_fmr": "score.calibration",
+    "train_backbone": "train.backbone",
     "train_head": "train.head",
     "verify": "pipeline.verify",
 }
@@ -73,6 +77,7 @@ __all__ = [
     "degrade",
     "detect",
     "embed",
+    "export_model",
     "fast_mls",
     "fast_mls_matrix",
     "list_models",
@@ -82,6 +87,7 @@ __all__ = [
     "read_embeddings",
     "show_model",
     "threshold_at_fmr",
+    "train_backbone",
     "train_head",
     "verify",
 ]

@@ -10,3 +10,6 @@ DEFAULT_MODEL = "sface"
 
 MAX_PIXELS = 40_000_000
 """Largest number of pixels of an image, against decompression bombs."""
+
+JUDGING_IMAGES = 1500
+"""Largest number of images that an export is judged on."""

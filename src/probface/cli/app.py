@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from probface.cli import convert, data, demo, detect, embed, models, train, verify
+from probface.cli import convert, data, demo, detect, embed, export, models, train, verify
 from probface.errors import ProbFaceError
 
 EXIT_YES, EXIT_NO, EXIT_TROUBLE, EXIT_INTERRUPTED = 0, 1, 2, 130
@@ -26,6 +26,7 @@ app.command("verify")(verify.verify_command)
 app.command("detect")(detect.detect_command)
 app.command("embed")(embed.embed_command)
 app.command("demo")(demo.demo_command)
+app.command("export")(export.export_command)
 app.add_typer(train.app, name="train")
 app.add_typer(convert.app, name="convert")
 app.add_typer(data.app, name="data")

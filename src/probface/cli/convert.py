@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from probface.cli.options import Json
-from probface.cli.output import print_json
+from probface.cli.options import Aligned, Json
+from probface.cli.output import Bars, print_json, progress_bar
 from probface.cli.train import require_torch
 
 app = typer.Typer(help="Convert other people's checkpoints.", rich_markup_mode=None)
@@ -25,12 +25,18 @@ def convert_tf1_command(
         Path, typer.Argument(help="Folder of a TensorFlow 1 checkpoint, or the checkpoint's prefix.")
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the model.")],
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Images to measure thresholds and quality on, one folder a person.")
+    ] = None,
+    aligned: Aligned = False,
     name: Annotated[str | None, typer.Option("--name", help="Name of the model; the folder's if not given.")] = None,
     as_json: Json = False,
 ) -> int:
     """Convert a ResFace of the paper's authors, with or without an uncertainty head. TensorFlow is not needed.
 
-    Example: probface convert tf1 ResFace64_half/ --out out/resface64
+    Without --data the model has no thresholds and no quality scale yet: verify and embed ask for them.
+
+    Example: probface convert tf1 ResFace64_half/ --out out/resface64 --data people/
     """
     require_torch("converting")
     from probface.export.model_folder import write_backbone, write_paper_head
@@ -47,6 +53,11 @@ def convert_tf1_command(
             trained_on=f"converted from the TensorFlow 1 checkpoint {checkpoint.name}; its training data are not known",
             folder=out,
         )
+    if data is not None and model.head is not None:
+        from probface.train.calibrate import calibrate_folder
+
+        with progress_bar() as bar:
+            calibrate_folder(out, data, aligned=aligned, progress=Bars(bar))
     if as_json:
         print_json(
             {

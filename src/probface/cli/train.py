@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from probface.cli.options import DeviceName, Json, Provider
-from probface.cli.output import print_json, progress_bar
+from probface.cli.output import Bars, print_json, progress_bar
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
     from probface.train.backbone_loop import BackboneLog
     from probface.train.fit import StepLog
 
@@ -66,7 +64,7 @@ def train_head_command(
     guess = resolve_backbone(backbone, embedding=embedding).input if corrected else None
     spec = dataclasses.replace(guess, **corrected) if guess is not None else None
     with progress_bar() as bar:
-        show = _Bars(bar)
+        show = Bars(bar)
 
         def log(line: StepLog) -> None:
             text = (
@@ -128,7 +126,7 @@ def train_backbone_command(
     if arch is not None:
         config = dataclasses.replace(config, architecture=dataclasses.replace(config.architecture, name=arch))  # type: ignore[arg-type]
     with progress_bar() as bar:
-        show = _Bars(bar)
+        show = Bars(bar)
 
         def log(line: BackboneLog) -> None:
             text = f"loss {line.loss:.3f}, {line.images_per_second:.0f} images/s"
@@ -159,16 +157,3 @@ def train_backbone_command(
             f"({len(made.failed)} without a usable face left out)"
         )
     return 0
-
-
-class _Bars:
-    """One bar for each thing that is being done."""
-
-    def __init__(self, bar: Progress) -> None:
-        self._bar = bar
-        self._tasks: dict[str, TaskID] = {}
-
-    def __call__(self, label: str, done: int, total: int, text: str | None = None) -> None:
-        if label not in self._tasks:
-            self._tasks[label] = self._bar.add_task(label, total=total)
-        self._bar.update(self._tasks[label], completed=done, description=text or label)

@@ -75,9 +75,19 @@ def write_paper_head(
         trained_on=trained_on,
         features=taps.spelling,
     )
-    weights = HeadWeights.of(head, contract)
-    model = graft(backbone.model, weights, backbone_digest=backbone.digest)
-    save_head(weights, folder / HEAD_WEIGHTS)
+    write_head(backbone, HeadWeights.of(head, contract), folder)
+    return contract
+
+
+def write_head(backbone: Backbone, head: HeadWeights, folder: Path) -> Path:
+    """Write a head, and the model with it grafted on; the model's file.
+
+    Raises:
+        DigestMismatch, ModelError: the head belongs to another backbone, or does not fit.
+        StorageError: the folder cannot be written.
+    """
+    model = graft(backbone.model, head, backbone_digest=backbone.digest)
+    save_head(head, folder / HEAD_WEIGHTS)
     with replacing(folder / TRAINED_MODEL) as temporary:
         onnx.save(model, temporary)
-    return contract
+    return folder / TRAINED_MODEL
