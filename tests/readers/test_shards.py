@@ -4,6 +4,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
+import webdataset
 
 from probface.errors import DataError
 from probface.readers.shards import read_shard
@@ -84,3 +85,15 @@ def test_compressed_or_broken(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:7000])
     with pytest.raises(DataError, match="not a complete plain tar file"):
         list(read_shard(path))
+
+
+def test_a_shard_that_webdataset_wrote(tmp_path: Path) -> None:
+    path = tmp_path / "faces-000.tar"
+    with webdataset.TarWriter(str(path)) as sink:
+        for number in range(3):
+            sink.write({"__key__": f"{number:06d}", "jpg": b"image %d" % number, "cls": 40 + number})
+    assert [(item.source, item.label) for item in read_shard(path)] == [
+        (b"image 0", "40"),
+        (b"image 1", "41"),
+        (b"image 2", "42"),
+    ]
