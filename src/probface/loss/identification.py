@@ -48,16 +48,16 @@ def identity_preserving(distance: Tensor, pairs: Pairs, *, margin: float = 3.0, 
     """
     if len(pairs.anchor) == 0 or bool(pairs.same.all()):
         return distance.sum() * 0
-    negatives = distance.index_select(0, pairs.anchor)  # (P, B)
-    positive = negatives.gather(1, pairs.positive[:, None])
-    forbidden = pairs.same.index_select(0, pairs.anchor)
-    if mining == "all":
-        hinge = torch.relu((positive + margin) - negatives).masked_fill(forbidden, 0)
-        return hinge.sum() / (~forbidden).sum()
-    if mining != "semi_hard":
+    if mining == "semi_hard":
+        positive = distance[pairs.anchor, pairs.positive]
+        negative = distance[pairs.anchor, semi_hard(distance.detach(), pairs)]
+        return torch.relu(positive - negative + margin).mean()
+    if mining != "all":
         raise InvalidValue(f"mining {mining!r}: must be 'semi_hard' or 'all'")
-    negative = negatives.gather(1, _semi_hard(negatives.detach(), positive.detach(), forbidden))
-    return torch.relu(positive - negative + margin).mean()
+    negatives = distance.index_select(0, pairs.anchor)  # (P, B)
+    forbidden = pairs.same.index_select(0, pairs.anchor)
+    hinge = torch.relu((negatives.gather(1, pairs.positive[:, None]) + margin) - negatives).masked_fill(forbidden, 0)
+    return hinge.sum() / (~forbidden).sum()
 
 
 def contrastive(distance: Tensor, pairs: Pairs, *, margin: float = 3.0) -> Tensor:
@@ -77,9 +77,19 @@ def contrastive(distance: Tensor, pairs: Pairs, *, margin: float = 3.0) -> Tenso
     return (genuine.mean() if len(genuine) else zero) + (impostor.mean() if len(impostor) else zero)
 
 
-def _semi_hard(negatives: Tensor, positive: Tensor, forbidden: Tensor) -> Tensor:
-    """(P, 1) index of the negative that the authors' rule picks for each genuine pair; ``positive`` is (P, 1)."""
-    farther = (negatives > positive) & ~forbidden
-    nearest, index = negatives.masked_fill(~farther, torch.inf).min(dim=1, keepdim=True)
-    farthest = negatives.masked_fill(forbidden, -torch.inf).argmax(dim=1, keepdim=True)
-    return torch.where(torch.isinf(nearest), farthest, index)
+def semi_hard(distance: Tensor, pairs: Pairs) -> Tensor:
+    """The negative that the authors' rule picks for each genuine pair.
+
+    Args:
+        distance: (B, B), without gradient.
+        pairs: the genuine pairs, P of them.
+
+    Returns:
+        (P,) indices: the nearest negative that is farther than the positive, else the farthest negative.
+    """
+    impostors = distance.masked_fill(pairs.same, torch.inf)
+    positive = distance[pairs.anchor, pairs.positive][:, None]
+    candidates = impostors.index_select(0, pairs.anchor)  # (P, B)
+    nearest, index = candidates.masked_fill_(candidates <= positive, torch.inf).min(dim=1)
+    farthest = distance.masked_fill(pairs.same, -torch.inf).argmax(dim=1)
+    return torch.where(torch.isinf(nearest), farthest[pairs.anchor], index)

@@ -24,7 +24,8 @@ CONTAINERS: MappingProxyType[str, Callable[[Path], Iterator[Item]]] = MappingPro
     }
 )
 """Suffix -> reader."""
-_LISTS = (".lst", ".txt")
+LISTS = (".lst", ".txt")
+"""Suffixes of the containers that name their images in a text."""
 
 
 def open_items(path: str | Path) -> Iterator[Item]:
@@ -69,7 +70,7 @@ def _matched(pattern: str) -> Iterator[Item]:
     """
     for path in match_files(pattern):
         suffix = path.suffix.lower()
-        if suffix in CONTAINERS and (suffix not in _LISTS or pattern.lower().endswith(suffix)):
+        if suffix in CONTAINERS and (suffix not in LISTS or pattern.lower().endswith(suffix)):
             yield from CONTAINERS[suffix](path)
         elif is_image_name(path.name):
             yield image_item(path)

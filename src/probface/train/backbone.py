@@ -18,7 +18,7 @@ from probface.train.backbone_loop import BackboneLog, fit_backbone
 from probface.train.data import crops_of, split
 from probface.train.features import Progress
 from probface.train.log import write_provenance
-from probface.train.processes import Device, processes
+from probface.train.processes import Device, processes, seeded
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +88,7 @@ def train_backbone(
 
 def _exported(network: FaceNetwork, config: BackboneRecipe, folder: Path) -> None:
     """Write the network by the plain modules of its architecture: the ones trained may share batch norm over ranks."""
-    plain = build_backbone(config.architecture)
+    with seeded(config.seed):  # its first weights are drawn, and replaced at once
+        plain = build_backbone(config.architecture)
     as_module(plain).load_state_dict(as_module(network).cpu().state_dict())
     write_backbone(plain, config.architecture, config.architecture.input, folder)

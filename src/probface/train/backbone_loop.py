@@ -7,12 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,19 +18,18 @@ from probface.contract import InputSpec
 from probface.encoder.preprocess import to_input
 from probface.encoder.session import available_cores
 from probface.errors import DataError, InvalidValue, TrainingError
-from probface.face.degrade import MIXTURES
 from probface.nn.architecture import as_module, build_backbone
 from probface.nn.face_network import FaceNetwork
 from probface.pipeline.parallel import ordered_map
 from probface.train import checkpoint
-from probface.train.backbone_config import AugmentConfig, BackboneRecipe
+from probface.train.augmentation import Augmentation
+from probface.train.backbone_config import BackboneRecipe
 from probface.train.class_layer import ClassLayer, run_of
 from probface.train.crops import CropSource, read_batch
-from probface.train.log import TrainingLog
+from probface.train.log import TrainingLog, UnreadableImages
 from probface.train.processes import seed_of, seeded
 from probface.train.sampler import shuffled
 from probface.train.sync_batch_norm import synchronise
-from probface.types import Image
 
 CHECKPOINT_EVERY = 500
 LOG_EVERY = 20
@@ -71,7 +68,7 @@ def fit_backbone(
     Raises:
         DataError: fewer images than a batch needs.
         InvalidValue: the batch cannot be divided over the processes and parts.
-        TrainingError: a loss that is not finite, or another recipe on resume.
+        TrainingError: a loss that is not finite, or another recipe or other identities on resume.
         StorageError: the folder cannot be written.
     """
     run = _Run(crops, recipe, folder, fabric, resume)
@@ -104,6 +101,7 @@ class _Part:
 
     images: Tensor
     labels: Tensor
+    broken: tuple[str, ...]
 
 
 class _Run:
@@ -112,6 +110,7 @@ class _Run:
     def __init__(self, crops: CropSource, recipe: BackboneRecipe, folder: Path, fabric: Any, resume: bool) -> None:
         self._crops, self._recipe, self._folder, self._fabric = crops, recipe, folder, fabric
         self._rank, self._ranks = fabric.global_rank, fabric.world_size
+        self._unreadable = UnreadableImages(folder)
         _check_batch(recipe, len(crops.people), self._ranks)
         with seeded(recipe.seed):
             self.network = build_backbone(recipe.architecture)
@@ -144,6 +143,7 @@ class _Run:
         self._stepper.zero_grad()
         total = torch.zeros((), device=self._fabric.device)
         for number, part in enumerate(parts, start=1):
+            self._unreadable.add(part.broken)
             with self._fabric.no_backward_sync(self._wrapped, enabled=number < len(parts)):
                 images = part.images.to(self._fabric.device, memory_format=torch.channels_last)
                 embedding, _ = self._wrapped(images)
@@ -185,6 +185,12 @@ class _Run:
         )
 
     def _restore(self, state: checkpoint.Checkpoint) -> None:
+        held = sum(len(part["weight"]) for part, _ in state.parts)
+        if held != self._crops.classes:
+            raise TrainingError(
+                f"checkpoint of step {state.step} in {self._folder}: holds {held} identities, the images show "
+                f"{self._crops.classes}; resume with the images it was begun with, or train into another folder"
+            )
         checkpoint.restore(state.weights, state.momentum, self._module, self._optimiser)
         first, last = run_of(self._crops.classes, self._rank, self._ranks)
         weights, momentum = zip(*state.parts, strict=True)
@@ -201,19 +207,10 @@ class _Run:
         images = shuffled(len(self._crops.people), recipe.optimiser.batch, recipe.seed, step)
         each = len(images) // (self._ranks * recipe.optimiser.accumulate)
         start = (self._rank * recipe.optimiser.accumulate + part) * each
-        change = partial(augment, recipe.augment, (recipe.seed, step), start)
+        change = Augmentation(recipe.augment, recipe.seed, step, len(images), start)
         batch = read_batch(self._crops, images[start : start + each], change)
         spec: InputSpec = recipe.architecture.input
-        return _Part(torch.from_numpy(to_input(batch.crops, spec)), torch.from_numpy(batch.people))
-
-
-def augment(config: AugmentConfig, draw: tuple[int, int], start: int, image: Image, place: int) -> Image:
-    """One face as the recipe wants it seen; ``draw`` and the place in the whole batch decide, and nothing else."""
-    rng = np.random.default_rng([*draw, start + place])
-    mirror, degraded = rng.random(2)
-    if degraded < config.degraded:
-        image = MIXTURES["moderate"](image, rng)
-    return image[:, ::-1] if mirror < config.mirror else image
+        return _Part(torch.from_numpy(to_input(batch.crops, spec)), torch.from_numpy(batch.people), batch.broken)
 
 
 def _check_batch(recipe: BackboneRecipe, images: int, ranks: int) -> None:

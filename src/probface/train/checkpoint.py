@@ -44,16 +44,17 @@ class Checkpoint:
 
 
 def save(folder: Path, step: int, module: nn.Module, optimiser: torch.optim.Optimizer, recipe: Recipe) -> None:
-    """Write the state after ``step`` steps, then drop all but the last two; raises StorageError."""
-    _write(folder / f"checkpoint-{step:07d}.safetensors", step, module, optimiser, recipe)
-    kept = _found(folder)[-KEEP:]
-    for old in _found(folder)[:-KEEP]:
-        old.unlink()
-    first = int(kept[0].stem.removeprefix("checkpoint-"))
-    for path in folder.glob("checkpoint-*.part*.safetensors"):
-        match = _PART.fullmatch(path.name)
-        if match and int(match[1]) < first:
-            path.unlink()
+    """Write the state after ``step`` steps, then drop all but the last two; raises StorageError.
+
+    States of later steps are dropped, too: an earlier run into the same folder left them.
+    """
+    path = folder / f"checkpoint-{step:07d}.safetensors"
+    _write(path, step, module, optimiser, recipe)
+    kept = [found.stem for found in _found(folder) if found.name <= path.name][-KEEP:]
+    for other in folder.glob("checkpoint-*.safetensors"):
+        known = _NAME.fullmatch(other.name) or _PART.fullmatch(other.name)
+        if known and f"checkpoint-{known[1]}" not in kept:
+            other.unlink()
 
 
 def save_part(
@@ -84,9 +85,10 @@ def latest(folder: Path, recipe: Recipe) -> Checkpoint | None:
     if not found:
         return None
     tensors, metadata = _read(found[-1])
-    if metadata["recipe"] != recipe.to_json():
+    difference = _difference(metadata["recipe"], recipe.to_json())
+    if difference is not None:
         raise TrainingError(
-            f"checkpoint {found[-1]}: made by another recipe ({_difference(metadata['recipe'], recipe.to_json())}); "
+            f"checkpoint {found[-1]}: made by another recipe ({difference}); "
             "resume with the recipe it was begun with, or train into another folder"
         )
     parts = tuple(_split(_read(path)[0]) for path in _parts_of(found[-1]))
@@ -116,6 +118,9 @@ def _write(path: Path, step: int, module: nn.Module, optimiser: torch.optim.Opti
         buffer = optimiser.state[parameter].get("momentum_buffer")
         if buffer is not None:
             tensors[f"momentum.{name}"] = buffer.contiguous()
+    bad = next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), None)
+    if bad is not None:
+        raise TrainingError(f"step {step}: {bad} is not finite; resume from the checkpoint before with a lower lr")
     metadata = {"step": str(step), "recipe": recipe.to_json()}
     with replacing(path) as temporary:
         temporary.write_bytes(serialise(tensors, metadata))  # save_file's own error on a full disk is no OSError
@@ -128,6 +133,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
     except (SafetensorError, OSError) as error:
         raise TrainingError(f"checkpoint {path}: cannot be read ({error}); delete it to use the one before") from error
+    if not {"step", "recipe"} <= metadata.keys():
+        raise TrainingError(f"checkpoint {path}: holds no state of training; delete it to use the one before")
     return tensors, metadata
 
 
@@ -152,10 +159,15 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _difference(old: str, new: str) -> str:
+def _difference(old: str, new: str) -> str | None:
+    """The first key whose values differ; 1 and 1.0 do not."""
     before, after = _flat(json.loads(old)), _flat(json.loads(new))
-    key = next(key for key in sorted({*before, *after}) if before.get(key) != after.get(key))
-    return f"{key} was {before.get(key)!r}, is {after.get(key)!r}"
+    for key in sorted({*before, *after}):
+        if key not in before or key not in after:
+            return f"{key} is {'gone' if key in before else 'new'}"
+        if before[key] != after[key]:
+            return f"{key} was {before[key]!r}, is {after[key]!r}"
+    return None
 
 
 def _flat(value: object, prefix: str = "") -> dict[str, object]:

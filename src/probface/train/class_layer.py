@@ -66,7 +66,7 @@ class ClassLayer(nn.Module):
             embedding: (b, D) of this rank, not of unit length; b the same on all ranks.
             labels: (b,) int64, 0..classes - 1.
         """
-        unit = functional.normalize(embedding.float())
+        unit = functional.normalize(embedding.to(self.weight.dtype))
         if self.ranks > 1:
             unit = _GatherRows.apply(unit)  # type: ignore[no-untyped-call]
             labels = _gather(labels)

@@ -25,7 +25,10 @@ class DataConfig:
         calibration_folds: folds whose people set thresholds, quality and histograms; never any of ``train_folds``.
         images_per_person: at most so many images of one person train, the first by name.
         calibration_images_per_person: the same for calibration; few, or one person makes most of the genuine pairs.
+        calibration_people: at most so many people calibrate, the first by name; pairs grow with their square.
         aligned: the images are aligned faces already; no detection.
+        missing: what becomes of files that a list names and that are not there: ``error``, or ``skip`` them with a
+            count.
     """
 
     layout: Literal["lfw", "folders"] = "folders"
@@ -33,7 +36,9 @@ class DataConfig:
     calibration_folds: tuple[int, ...] = (8, 9, 10)
     images_per_person: int = 30
     calibration_images_per_person: int = 4
+    calibration_people: int = 2000
     aligned: bool = False
+    missing: Literal["error", "skip"] = "error"
 
     def __post_init__(self) -> None:
         both = set(self.train_folds) & set(self.calibration_folds)
@@ -41,8 +46,10 @@ class DataConfig:
             raise InvalidValue(f"data: fold {min(both)} both trains and calibrates; give each fold one use")
         if not {*self.train_folds, *self.calibration_folds} <= set(range(1, 11)):
             raise InvalidValue("data: folds are numbered 1 to 10")
-        if self.images_per_person < 2 or self.calibration_images_per_person < 1:
-            raise InvalidValue("data: images_per_person must be 2 or more, and 1 or more for calibration")
+        if self.images_per_person < 2 or min(self.calibration_images_per_person, self.calibration_people) < 1:
+            raise InvalidValue(
+                "data: images_per_person must be 2 or more, the numbers of calibration images and people 1 or more"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +187,8 @@ class HeadRecipe(Recipe):
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if not self.data.calibration_folds:
+            raise InvalidValue("data.calibration_folds: none; a head needs people to measure its thresholds on")
         states = [variant.state for variant in self.variants]
         if "clean" not in states or len(set(states)) != len(states):
             raise InvalidValue(f"variants {states}: each state once, and 'clean' among them")

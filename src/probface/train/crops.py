@@ -13,6 +13,7 @@ from probface.contract import InputSpec
 from probface.errors import ImageError, InvalidValue, TrainingError
 from probface.face.align import resize_aligned
 from probface.face.image import read_image
+from probface.readers.item import Span
 from probface.train.features import Faces
 from probface.train.image_table import ImageTable
 from probface.types import Image
@@ -92,8 +93,14 @@ class EncodedCrops:
 
     def crop(self, index: int) -> Image:
         """The decoded face, scaled to the network's size where it has another."""
-        item = self._table[index]
-        return resize_aligned(read_image(item.source, name=item.name), self._size, item.name)
+        try:
+            image = read_image(self._table.source(index))
+            return image if image.shape[:2] == self._size else resize_aligned(image, self._size, self.name(index))
+        except ImageError:
+            # Only now is the name worth its time: the same error, of the image by its name and place.
+            item = self._table[index]
+            name = f"{item.name} at byte {item.origin.offset}" if isinstance(item.origin, Span) else item.name
+            return read_image(item.source, name=name)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -27,11 +27,13 @@ class FeatureBatch:
         fused: (B, F) float32; the last D columns are the raw embedding.
         images: (B,) numbers of the images, to know copies of one image by.
         labels: (B,) the people, any numbers.
+        broken: messages of images that this process could not read; others took their places.
     """
 
     fused: Tensor
     images: NDArray[np.int64]
     labels: NDArray[np.int64]
+    broken: tuple[str, ...] = ()
 
 
 class FeatureSource(Protocol):

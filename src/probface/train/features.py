@@ -17,6 +17,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -152,8 +153,13 @@ def change_by(state: str, image: Image, rng: np.random.Generator) -> Image:
     if state == "clean":
         return image
     if state == "mirror":
-        return np.ascontiguousarray(image[:, ::-1])
+        return mirrored(image)
     return MIXTURES[state](image, rng)
+
+
+def mirrored(image: Image) -> Image:
+    """Left for right."""
+    return np.asarray(cv2.flip(image, 1), np.uint8)
 
 
 def _extract(faces: Faces, extractor: FeatureExtractor, state: str, copy: int, seed: int, start: int) -> FloatArray:

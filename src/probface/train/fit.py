@@ -22,7 +22,7 @@ from probface.nn.uncertainty_head import UncertaintyHead
 from probface.train import checkpoint
 from probface.train.config import HeadRecipe, LossConfig, OptimiserConfig
 from probface.train.feature_source import FeatureSource
-from probface.train.log import TrainingLog
+from probface.train.log import TrainingLog, UnreadableImages
 from probface.train.processes import seeded
 
 CHECKPOINT_EVERY = 500
@@ -74,12 +74,14 @@ def fit_head(
         checkpoint.restore(state.weights, state.momentum, head, optimiser)
     first = state.step if state is not None else 0
     log = TrainingLog(folder, first) if rank == 0 else None
+    unreadable = UnreadableImages(folder)
     head.train()
     began = time.perf_counter()
     try:
         for step, batch in enumerate(features.batches(recipe, first), start=first):
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(config, step)
+            unreadable.add(batch.broken)
             pairs = genuine_pairs(batch.labels, batch.images)
             terms = training_step(head, optimiser, batch.fused, features.dim, pairs, recipe.loss)
             done = step + 1

@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from probface.contract import InputSpec, ModelContract
-from probface.models.graft import graft
-from probface.models.head_weights import HeadWeights, save_head
+from probface.export.model_folder import HEAD_WEIGHTS, write_head
+from probface.models.head_weights import HeadWeights
 from probface.models.registry import TRAINED_MODEL, resolve_backbone
 from probface.models.weights import writable_cache_folder
 from probface.nn.uncertainty_head import UncertaintyHead
-from probface.storage import replacing, storage_errors
+from probface.storage import storage_errors
 from probface.train.config import HeadRecipe, read_recipe
 from probface.train.data import split
 from probface.train.features import Progress
@@ -109,13 +108,8 @@ def train_head(
         if fabric.global_rank == 0:
             weights = workshop.calibrated(weights, people, progress)
             write_provenance(folder, config)
-            save_head(weights, folder / "head.safetensors")
-            model = graft(frozen.model, weights, backbone_digest=frozen.digest)
-            with replacing(folder / TRAINED_MODEL) as temporary:
-                onnx.save(model, temporary)
-    return TrainedHead(
-        folder / TRAINED_MODEL, folder / "head.safetensors", weights.contract, len(source.people), failed
-    )
+            write_head(frozen, weights, folder)
+    return TrainedHead(folder / TRAINED_MODEL, folder / HEAD_WEIGHTS, weights.contract, len(source.people), failed)
 
 
 def _recipe(recipe: str | os.PathLike[str] | HeadRecipe | None) -> HeadRecipe:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Sequence
 from copy import copy
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import overload
 
@@ -27,6 +28,7 @@ class ImageTable(Sequence[Item]):
     Attributes:
         people: (N,) int64, dense labels 0..K-1 in the order of the sorted names of the people.
         identities: the K names.
+        left_out: (name, reason) of entries that their container could not even tell a person of.
 
     Raises:
         DataError: an item without a label, or no item at all.
@@ -34,14 +36,18 @@ class ImageTable(Sequence[Item]):
 
     people: NDArray[np.int64]
     identities: tuple[str, ...]
+    left_out: tuple[tuple[str, str], ...]
 
     def __init__(self, items: Iterable[Item]) -> None:
         self._texts, self._ends = bytearray(), array("q", [0])
         self._places, self._offsets, self._sizes = array("q"), array("q"), array("q")
         self._paths: dict[Path, int] = {}
         self._objects: list[bytes | Broken] = []
-        labels, known = array("q"), dict[str, int]()
+        labels, known, left_out = array("q"), dict[str, int](), list[tuple[str, str]]()
         for item in items:
+            if item.label is None and isinstance(item.origin, Broken):
+                left_out.append((item.name, item.origin.reason))
+                continue
             if item.label is None:
                 raise DataError(f"image {item.name}: nobody's; training images need a person each")
             labels.append(known.setdefault(item.label, len(known)))
@@ -52,8 +58,10 @@ class ImageTable(Sequence[Item]):
         dense = np.empty(len(known), np.int64)
         dense[[known[name] for name in self.identities]] = np.arange(len(known))
         self.people = dense[np.frombuffer(labels, np.int64)]
+        self.left_out = tuple(left_out)
         self._files = tuple(self._paths)
         self._rows = np.arange(len(self.people))
+        self._mapped: dict[int, mmap | None] = {}
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -81,6 +89,24 @@ class ImageTable(Sequence[Item]):
             origin = Span(self._files[place], offset, size)
         return Item(text.decode(errors=_ESCAPE), origin, self.identities[self.people[index]])
 
+    def source(self, index: int) -> Path | bytes:
+        """As ``table[index].source``, in a tenth of the time for an image inside a larger file, which stays mapped.
+
+        Raises:
+            UnreadableImage: the container is corrupted at this entry, or was cut short.
+        """
+        row = int(self._rows[index])
+        size = self._sizes[row]
+        if size < 0:
+            return self[index].source
+        place, offset = self._places[row], self._offsets[row]
+        if place not in self._mapped:
+            self._mapped[place] = _map(self._files[place])
+        mapped = self._mapped[place]
+        if mapped is None or offset + size > len(mapped):
+            return self[index].source
+        return mapped[offset : offset + size]
+
     def select(self, images: NDArray[np.int64]) -> ImageTable:
         """Some of the images, in the order asked for; the labels are dense again. Nothing is copied but numbers."""
         chosen = copy(self)
@@ -106,3 +132,12 @@ class ImageTable(Sequence[Item]):
         self._places.append(place)
         self._offsets.append(offset)
         self._sizes.append(size)
+
+
+def _map(path: Path) -> mmap | None:
+    """The file in memory, or None where it cannot be: the item's own way to its bytes says why."""
+    try:
+        with path.open("rb") as file:
+            return mmap(file.fileno(), 0, access=ACCESS_READ)
+    except (OSError, ValueError):
+        return None

@@ -96,12 +96,16 @@ class LiveFeatures:
             return change_by(recipe.variants[variants[number]].state, image, rng)
 
         batch = read_batch(self.crops, images[mine], change)
-        return FeatureBatch(torch.from_numpy(self.extractor.extract(batch.crops)), batch.images, batch.people)
+        return FeatureBatch(
+            torch.from_numpy(self.extractor.extract(batch.crops)), batch.images, batch.people, batch.broken
+        )
 
     def _whole(self, part: FeatureBatch) -> FeatureBatch:
         if self.ranks == 1:
             return part
-        return FeatureBatch(_gathered(part.fused), _gathered_numbers(part.images), _gathered_numbers(part.labels))
+        return FeatureBatch(
+            _gathered(part.fused), _gathered_numbers(part.images), _gathered_numbers(part.labels), part.broken
+        )
 
     def _embed_clean(self, images: NDArray[np.int64]) -> FloatArray:
         batch = read_batch(self.crops, images, lambda image, _: image)

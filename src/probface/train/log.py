@@ -1,19 +1,21 @@
-"""What training says of itself: ``log.jsonl``, TensorBoard where it is installed, and ``provenance.json``."""
+"""What training says of itself: ``log.jsonl``, TensorBoard where it is installed, what it came from, what it missed."""
 
 from __future__ import annotations
 
 import json
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from probface.storage import storage_errors, write_bytes
+from probface.train.board import open_board
 from probface.train.recipe import Recipe
 
 LOG_NAME = "log.jsonl"
+UNREADABLE_NAME = "unreadable.txt"
 _PACKAGES = ("probface", "torch", "numpy", "onnx", "onnxruntime", "safetensors", "lightning-fabric")
 
 
@@ -30,23 +32,40 @@ class TrainingLog:
 
     def __init__(self, folder: Path, step: int) -> None:
         self._path = folder / LOG_NAME
-        lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True) if self._path.exists() else []
-        write_bytes(self._path, "".join(line for line in lines if _step_of(line) <= step).encode())
-        self._board = _tensorboard(folder / "tensorboard", step)
+        lines = self._path.read_bytes().splitlines() if self._path.is_file() else []
+        write_bytes(self._path, b"".join(line + b"\n" for line in lines if _step_of(line) <= step))
+        if step == 0:
+            with storage_errors(folder):
+                (folder / UNREADABLE_NAME).unlink(missing_ok=True)
+        self._board = open_board(folder / "tensorboard", step)
 
     def write(self, line: Mapping[str, Any]) -> None:
-        """Add a line; it has a ``step`` and numbers."""
+        """Add a line; it has a ``step`` and numbers; raises StorageError."""
         with storage_errors(self._path), self._path.open("a", encoding="utf-8") as log:
             log.write(json.dumps(line) + "\n")
         if self._board is not None:
-            for name, value in line.items():
-                if name not in ("step", "steps"):
-                    self._board.add_scalar(name, value, line["step"])
+            self._board.write(line)
 
     def close(self) -> None:
-        """Finish TensorBoard's file."""
+        """Close TensorBoard's file; raises StorageError."""
         if self._board is not None:
             self._board.close()
+
+
+class UnreadableImages:
+    """``unreadable.txt``: why images of the training set could not be used, each once; every process adds its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / UNREADABLE_NAME
+        self._known: set[str] = set()
+
+    def add(self, messages: Iterable[str]) -> None:
+        """Note some, one a line; raises StorageError."""
+        new = [message for message in dict.fromkeys(messages) if message not in self._known]
+        if new:
+            self._known.update(new)
+            with storage_errors(self._path), self._path.open("a", encoding="utf-8") as file:
+                file.write("".join(f"{message}\n" for message in new))
 
 
 def write_provenance(folder: Path, recipe: Recipe) -> None:
@@ -78,17 +97,8 @@ def _git(folder: Path, *arguments: str) -> str:
     return found.stdout.strip()
 
 
-def _step_of(line: str) -> int:
+def _step_of(line: bytes) -> int:
     try:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):  # cut short by a kill
         return 1 << 62
-
-
-def _tensorboard(folder: Path, step: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    with storage_errors(folder):
-        return SummaryWriter(str(folder), purge_step=step + 1)

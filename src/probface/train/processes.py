@@ -35,6 +35,7 @@ def processes(precision: str = "float32", device: Device = "auto") -> Iterator[A
             from lightning_fabric import Fabric
     except ImportError as error:
         raise MissingExtra("training needs lightning-fabric; pip install 'probface[train]'") from error
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces each setting on standard error
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
     fabric = Fabric(
         accelerator=device,
@@ -43,7 +44,6 @@ def processes(precision: str = "float32", device: Device = "auto") -> Iterator[A
         strategy="ddp" if ranks > 1 else "auto",
         precision=_PRECISION[precision],  # type: ignore[arg-type]
     )
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces each setting on standard error
     began = not dist.is_initialized()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=UserWarning, module="lightning_fabric")

@@ -6,10 +6,11 @@ how a run on many machines can be held against a run on one.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn import functional
 
 
@@ -24,7 +25,7 @@ class SyncBatchNorm(nn.BatchNorm2d):
             )
         axes = (0, *range(2, x.dim()))
         ranks = dist.get_world_size()
-        wide = x.float()
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
         mean = _sum(wide.mean(dim=axes)) / ranks
         centred = wide - _across(mean, x)
         variance = _sum(centred.square().mean(dim=axes)) / ranks
@@ -49,6 +50,8 @@ def synchronise(module: nn.Module) -> nn.Module:
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d) and not isinstance(child, SyncBatchNorm):
             shared = SyncBatchNorm(child.num_features, child.eps, child.momentum, child.affine)
+            if child.running_mean is not None:
+                shared.to(child.running_mean.device, child.running_mean.dtype)
             shared.load_state_dict(child.state_dict())
             for parameter, own in zip(shared.parameters(), child.parameters(), strict=True):
                 parameter.requires_grad_(own.requires_grad)
@@ -58,9 +61,24 @@ def synchronise(module: nn.Module) -> nn.Module:
     return module
 
 
+class _Sum(torch.autograd.Function):
+    """The sum over the ranks; backwards, too, since each rank's values go into the results of all."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:  # noqa: ARG004  torch gives it
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # noqa: ARG004
+        slope = gradients[0].clone()
+        dist.all_reduce(slope)
+        return slope
+
+
 def _sum(values: Tensor) -> Tensor:
-    """Over the ranks, also backwards."""
-    total: Tensor = all_reduce(values)  # type: ignore[no-untyped-call]
+    total: Tensor = _Sum.apply(values)  # type: ignore[no-untyped-call]
     return total
 
 

@@ -105,7 +105,8 @@ class Workshop:
         faces = self.faces(people.training, progress)
         copies = [c for variant in recipe.variants for c in self.features(faces, variant, recipe.seed, progress)]
         shares = [variant.share / variant.copies for variant in recipe.variants for _ in range(variant.copies)]
-        return TrainingFeatures(copies, shares, faces.people, self.dim), len(faces.failed)
+        failed = len(people.training.left_out) + len(faces.failed)
+        return TrainingFeatures(copies, shares, faces.people, self.dim), failed
 
     def contract(self, people: Split, licence: str) -> ModelContract:
         """What the model will say of itself, before calibration."""
