@@ -48,7 +48,9 @@ class State:
 
     def embeddings(self, head: HeadWeights) -> Embeddings:
         """What the grafted model would give: ``mu``, and the head's ``sigma_sq``."""
-        features = self.features if len(head.contract.features) > 1 else self.features[:, -head.contract.dim :]
+        reads = head.fc1_weight.shape[1]
+        alone = len(head.contract.features) == 1  # the embedding, which stands at the end
+        features = self.features[:, -reads:] if alone else self.features[:, :reads]
         rows = range(0, len(features), 512)  # float64 inside: a part at a time, for the widest heads
         log_sigma_sq = np.concatenate([head.log_sigma_sq(features[row : row + 512]) for row in rows])
         return Embeddings(self.mu, np.exp(log_sigma_sq).astype(np.float32))
@@ -70,8 +72,8 @@ class Draws:
 class Judge:
     """All images that occur in the pairs of the judge's folds."""
 
-    def __init__(self, root: Path, cache: Path, *, flatten_last: bool = False) -> None:
-        self.backbone = resolve_backbone("sface")
+    def __init__(self, root: Path, cache: Path, *, flatten_last: bool = False, backbone: str | Path = "sface") -> None:
+        self.backbone = resolve_backbone(backbone)
         self.taps = find_taps(self.backbone.model, self.backbone.face, flatten_last=flatten_last)
         self.extractor = FeatureExtractor(self.backbone.model, self.taps, self.backbone.input, threads=1)
         self.cache = cache
