@@ -36,7 +36,7 @@ from probface.train.image_table import ImageTable
 from probface.train.live import LiveFeatures
 from probface.writers.recordio import write_recordio
 
-PEOPLE, IMAGES_EACH, ROUNDS, STEPS = 64, 8, 9, 6
+PEOPLE, IMAGES_EACH, ROUNDS, STEPS = 64, 8, 7, 8
 
 
 def main() -> None:
@@ -55,37 +55,47 @@ def main() -> None:
         optimiser=OptimiserConfig(steps=10_000),
         features="live",
     )
+    forward: list[float] = []
+    trained: list[float] = []
     with TemporaryDirectory() as folder, ThreadPoolExecutor(available_cores()) as pool:
         write_recordio(faces(size), Path(folder) / "train.rec")
         crops = EncodedCrops(ImageTable(read_recordio(Path(folder) / "train.rec")), backbone.input)
         live = LiveFeatures(crops, extractor)
         head = UncertaintyHead(live.width).train()
-        optimiser, steps = sgd(head, recipe.optimiser), live.batches(recipe, 0)
+        optimiser = sgd(head, recipe.optimiser)
         batch = recipe.optimiser.people * recipe.optimiser.images
         decoded = np.stack([crops.crop(i) for i in range(batch)])
-        forward: list[float] = []
-        trained: list[float] = []
-        for _ in range(ROUNDS):
-            began = time.perf_counter()
-            for _ in ordered_map(pool, lambda _: extractor.extract(decoded), range(STEPS), ahead=1 + available_cores()):
-                pass
-            forward.append((time.perf_counter() - began) / STEPS)
-            next(steps)  # those made ahead while the other was timed are taken out first
-            for _ in range(1 + available_cores()):
-                next(steps)
-            began = time.perf_counter()
-            for _ in range(STEPS):
-                made = next(steps)
+
+        def forward_steps() -> Iterator[object]:
+            ahead = 1 + available_cores()
+            yield from ordered_map(pool, lambda _: extractor.extract(decoded), range(10_000), ahead=ahead)
+
+        def live_steps() -> Iterator[object]:
+            for made in live.batches(recipe, 0):
                 pairs = genuine_pairs(made.labels, made.images)
-                training_step(head, optimiser, made.fused, live.dim, pairs, recipe.loss)
-            trained.append((time.perf_counter() - began) / STEPS)
-        steps.close()  # type: ignore[attr-defined]
+                yield training_step(head, optimiser, made.fused, live.dim, pairs, recipe.loss)
+
+        for _ in range(ROUNDS):
+            forward.append(seconds_a_step(forward_steps()))
+            trained.append(seconds_a_step(live_steps()))
     ratio = statistics.median(trained) / statistics.median(forward)
     print(f"{available_cores()} cores, {options.backbone}, batch {batch}, clean and {options.variant}")
     print(
         f"forward alone {1e3 * statistics.median(forward):.0f} ms, live step {1e3 * statistics.median(trained):.0f} ms"
     )
     print(f"live step / forward = {ratio:.3f}")
+
+
+def seconds_a_step(steps: Iterator[object]) -> float:
+    """Of some steps when the work is well under way, with as much made ahead at the end as at the beginning."""
+    for _ in range(2 + available_cores()):
+        next(steps)
+    began = time.perf_counter()
+    for _ in range(STEPS):
+        next(steps)
+    taken = time.perf_counter() - began
+    steps.close()  # type: ignore[attr-defined]  # what is still being made ahead would take the other's cores
+    return taken / STEPS
 
 
 def faces(size: tuple[int, int]) -> Iterator[Item]:

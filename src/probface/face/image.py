@@ -57,7 +57,7 @@ def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS, name: str |
     content = _content(source, name)
     if not content:
         raise UnreadableImage(f"image {name}: empty (0 bytes); give a whole image file")
-    with _QuietPillow():
+    with QuietPillow():
         return _decode(content, name, max_pixels)
 
 
@@ -96,8 +96,10 @@ def encode_png(image: Image) -> bytes:
     return buffer.getvalue()
 
 
-class _QuietPillow:
+class QuietPillow:
     """No remarks of Pillow's on metadata, which are no use to a caller, while any thread decodes.
+
+    :func:`read_image` sees to it by itself; around many calls it costs once what it costs each of them.
 
     The warning filters are global to the process. Threads that each save and restore them would put them back in the
     wrong order and leave them changed for good: the first one in saves them, the last one out restores them.
@@ -106,9 +108,13 @@ class _QuietPillow:
     _lock: ClassVar[threading.Lock] = threading.Lock()
     _inside: ClassVar[int] = 0
     _saved: ClassVar[warnings.catch_warnings[None]]
+    _mine: ClassVar[threading.local] = threading.local()
 
     def __enter__(self) -> None:
         cls = type(self)
+        depth = self._mine.depth = getattr(self._mine, "depth", 0) + 1
+        if depth > 1:
+            return
         with cls._lock:
             if cls._inside == 0:
                 cls._saved = warnings.catch_warnings()
@@ -118,6 +124,9 @@ class _QuietPillow:
 
     def __exit__(self, *exception: object) -> None:
         cls = type(self)
+        self._mine.depth -= 1
+        if self._mine.depth > 0:
+            return
         with cls._lock:
             cls._inside -= 1
             if cls._inside == 0:
@@ -186,11 +195,18 @@ def _decode(content: bytes, name: str, max_pixels: int) -> Image:
         raise UnreadableImage(f"image {name}: damaged or cut off ({error}); get a whole copy") from error
 
 
+def _open(content: bytes) -> Pillow.Image:
+    try:
+        return Pillow.open(io.BytesIO(content), formats=FORMATS)
+    except Pillow.DecompressionBombError:
+        with _without_pillow_limit():
+            return Pillow.open(io.BytesIO(content), formats=FORMATS)
+
+
 def _identify(content: bytes, name: str) -> Pillow.Image:
     """The image as its header tells it, not yet decoded."""
     try:
-        with _without_pillow_limit():
-            return Pillow.open(io.BytesIO(content), formats=FORMATS)
+        return _open(content)
     except UnidentifiedImageError as error:
         known = ", ".join(FORMATS)
         raise UnreadableImage(f"image {name}: not an image of a known format ({known}); convert it") from error
@@ -214,6 +230,8 @@ def _upright(picture: Pillow.Image) -> Pillow.Image:
 
     Pillow's own ``exif_transpose`` also writes all of the EXIF data anew, and fails on one odd entry anywhere in it.
     """
+    if picture.format == "JPEG" and not {"exif", "xmp"} & picture.info.keys():
+        return picture  # as getexif would find, in a hundredth of the time
     try:
         turn = _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
     except (OSError, SyntaxError, ValueError, TypeError, struct.error):
@@ -230,7 +248,7 @@ def _to_rgb(picture: Pillow.Image) -> Image:
         ground = Pillow.new("RGBA", layer.size, "white")
         ground.alpha_composite(layer)
         picture = ground
-    return np.asarray(picture.convert("RGB"))
+    return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
 def _grey16(values: NDArray[np.generic]) -> Image:

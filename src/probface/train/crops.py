@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from probface.contract import InputSpec
 from probface.errors import ImageError, InvalidValue, TrainingError
 from probface.face.align import resize_aligned
-from probface.face.image import read_image
+from probface.face.image import QuietPillow, read_image
 from probface.readers.item import Span
 from probface.train.features import Faces
 from probface.train.image_table import ImageTable
@@ -132,18 +132,19 @@ def read_batch(source: CropSource, images: NDArray[np.int64], change: Change) ->
     Raises:
         TrainingError: :data:`TRIES` images in a row cannot be read.
     """
-    crops, used, broken = [], [], []
-    for place, wanted in enumerate(images):
-        for ahead in range(TRIES):
-            index = (int(wanted) + ahead) % len(source.people)
-            try:
-                crops.append(change(source.crop(index), place))
-            except (ImageError, InvalidValue) as error:
-                broken.append(str(error))
-                continue
-            used.append(index)
-            break
-        else:
-            raise TrainingError(f"{TRIES} images in a row cannot be read; the last: {broken[-1]}")
-    numbers = np.array(used, np.int64)
-    return CropBatch(np.stack(crops), source.people[numbers], numbers, tuple(broken))
+    broken: list[str] = []
+    with QuietPillow():
+        found = [_readable(source, number, place, change, broken) for place, number in enumerate(images.tolist())]
+    numbers = np.array([number for number, _ in found], np.int64)
+    return CropBatch(np.stack([crop for _, crop in found]), source.people[numbers], numbers, tuple(broken))
+
+
+def _readable(source: CropSource, number: int, place: int, change: Change, broken: list[str]) -> tuple[int, Image]:
+    """The face of that number, or of the next that can be read; messages of the others are added to ``broken``."""
+    for ahead in range(TRIES):
+        index = (number + ahead) % len(source.people)
+        try:
+            return index, change(source.crop(index), place)
+        except (ImageError, InvalidValue) as error:
+            broken.append(str(error))
+    raise TrainingError(f"{TRIES} images in a row cannot be read; the last: {broken[-1]}")
