@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from people_folder import write_people
 
+from photos import save
 from probface.cli.app import run
 from probface.encoder.onnx import Encoder
+from probface.face.image import read_image
 from probface.models.registry import resolve_backbone
 from probface.nn.architecture import RESFACE_INPUT
 
@@ -98,3 +101,24 @@ def test_trouble_is_one_line(checkpoint: str, message: str, tmp_path: Path, caps
     assert message in err
     assert err.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_calibrated_on_people_it_decides_and_grades(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROBFACE_CACHE", str(tmp_path / "cache"))
+    people, out = write_people(tmp_path / "people", 30), tmp_path / "out"
+    assert convert(GOLDEN / "fused-1", "--out", out, "--data", people, "--aligned") == 0
+    before = (out / "backbone.onnx").read_bytes()
+    contract = Encoder(out).contract
+    assert contract.quality is not None
+    assert {(entry.metric, entry.fmr) for entry in contract.thresholds} >= {("fastmls", 1e-2), ("cosine", 1e-2)}
+    assert "90 images of 30 people of user images" in next(iter(contract.data.values()))
+    (first, *_) = sorted((people / "person-00").iterdir())
+    capsys.readouterr()
+    same = save(tmp_path / "same.png", read_image(first)[8:104, 8:104])  # 96 x 96, as the model takes it
+    arguments = ["verify", str(same), str(same), "--model", str(out), "--aligned", "--fmr", "1e-2", "--json"]
+    assert run(arguments) == 0
+    assert json.loads(capsys.readouterr().out)["match"] is True
+    assert (out / "backbone.onnx").read_bytes() == before

@@ -101,6 +101,28 @@ def test_an_absent_provider_is_an_error(resolve: Resolve) -> None:
             Encoder(resolve("resnet"), provider=provider)
     with pytest.raises(ProviderUnavailable, match="'gpu': is no known name"):
         Encoder(resolve("resnet"), provider="gpu")
+    for provider in ("cpu:0", "cuda:", "cuda:one"):
+        with pytest.raises(
+            ProviderUnavailable, match=f"'{provider}': a device's number follows cuda, directml, tensor"
+        ):
+            Encoder(resolve("resnet"), provider=provider)
+
+
+def test_the_device_reaches_the_provider(resolve: Resolve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without such a device here: what ONNX Runtime is asked for is looked at, and answered by the processor."""
+    asked: list[object] = []
+    start = ort.InferenceSession
+
+    def session(model: object, options: object, providers: list[object], **_: object) -> ort.InferenceSession:
+        asked.extend(providers)
+        return start(model, options, providers=[PROVIDERS["cpu"]])
+
+    monkeypatch.setattr(ort, "get_available_providers", lambda: list(PROVIDERS.values()))
+    monkeypatch.setattr(ort, "InferenceSession", session)
+    for provider in ("cuda:3", "cuda"):
+        with pytest.raises(ProviderUnavailable, match="did not start"):
+            Encoder(resolve("resnet"), provider=provider)
+    assert asked == [("CUDAExecutionProvider", {"device_id": "3"}), ("CUDAExecutionProvider", {})]
 
 
 def test_a_silent_fallback_is_an_error(resolve: Resolve, monkeypatch: pytest.MonkeyPatch) -> None:

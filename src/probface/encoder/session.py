@@ -29,6 +29,9 @@ PROVIDERS = MappingProxyType(
 )
 """Our name of an execution provider -> ONNX Runtime's."""
 
+WITH_DEVICES = frozenset({"cuda", "tensorrt", "directml"})
+"""Providers of which a machine may have several devices."""
+
 DEFAULT_BATCH = 32
 
 _ERRORS_ONLY = 3
@@ -53,7 +56,8 @@ class Network:
         model: an ONNX file, or the bytes of one.
         spec: how a crop becomes the network's input.
         outputs: names of the outputs wanted, each (N, width) float32.
-        provider: a key of :data:`PROVIDERS`. An absent one is an error: nothing falls back to the processor.
+        provider: a key of :data:`PROVIDERS`, with a device's number where there are several: ``cuda:1``. An absent
+            one is an error: nothing falls back to the processor.
         threads: on the processor; 0 for all cores.
 
     Raises:
@@ -135,8 +139,14 @@ def available_providers() -> tuple[str, ...]:
 
 def _open(model: Path | bytes, provider: str, threads: int) -> Any:
     present = available_providers()
-    if provider not in present:
-        rule = "is not in this ONNX Runtime" if provider in PROVIDERS else "is no known name"
+    name, colon, device = provider.partition(":")
+    if colon and not (name in WITH_DEVICES and device.isdecimal()):
+        raise ProviderUnavailable(
+            f"provider {provider!r}: a device's number follows {', '.join(sorted(WITH_DEVICES))} only, as in 'cuda:1'; "
+            "mend the name"
+        )
+    if name not in present:
+        rule = "is not in this ONNX Runtime" if name in PROVIDERS else "is no known name"
         raise ProviderUnavailable(
             f"provider {provider!r}: {rule}; choose one of {', '.join(present)}, or install an ONNX Runtime with it"
         )
@@ -145,14 +155,16 @@ def _open(model: Path | bytes, provider: str, threads: int) -> Any:
     options = ort.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     options.intra_op_num_threads = threads or available_cores()
-    wanted = PROVIDERS[provider]
+    wanted = PROVIDERS[name]
     source = model if isinstance(model, bytes) else os.fspath(model)
     try:
         # Without this, ONNX Runtime prints to standard output and tries again on the processor.
-        session = ort.InferenceSession(source, options, providers=[wanted], enable_fallback=0)
+        session = ort.InferenceSession(
+            source, options, providers=[(wanted, {"device_id": device} if device else {})], enable_fallback=0
+        )
     except _RUNTIME_ERRORS as error:
         reason = _first_line(error)
-        if provider == "cpu" or isinstance(error, _FILE_ERRORS):
+        if name == "cpu" or isinstance(error, _FILE_ERRORS):
             raise ModelError(f"model: ONNX Runtime cannot load it ({reason}); export it again") from error
         raise ProviderUnavailable(
             f"provider {provider!r}: does not start with this model ({reason}); check its drivers, or choose cpu"

@@ -55,7 +55,8 @@ class BackboneOptimiser:
         lr: after ``warmup`` steps of linear rise; then multiplied by ``decay`` at each of ``milestones`` (shares of
             ``steps``).
         weight_decay: on all weights.
-        precision: of the network's products; the class layer and the loss are always float32.
+        precision: of the network's products; the class layer and the loss are always float32. float16's loss scale is
+            no part of a checkpoint: a resumed run finds it anew.
     """
 
     steps: int = 10_000

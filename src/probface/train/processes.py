@@ -61,7 +61,8 @@ def processes(precision: str = "float32", device: Device = "auto") -> Iterator[A
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Torch's random numbers from ``seed`` within the block; afterwards they go on as if nothing had been."""
-    with torch.random.fork_rng():
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from probface.contract import InputSpec, ModelContract
 from probface.encoder.features import FeatureExtractor
+from probface.encoder.session import WITH_DEVICES
 from probface.errors import InvalidValue
 from probface.eval.calibrate import calibrate
 from probface.face.degrade import MIXTURES
@@ -95,7 +96,9 @@ class Workshop:
             with fabric.rank_zero_first():
                 crops, missing = crops_of(people.training, recipe.data, self.spec, self.cache, progress)
             taps = replace(self.read, reads_embedding=True)  # for mu, whether the head reads it or not
-            extractor = FeatureExtractor(self.backbone.model, taps, self.spec, provider=self.provider, threads=1)
+            several = fabric.world_size > 1 and self.provider in WITH_DEVICES
+            provider = f"{self.provider}:{fabric.local_rank}" if several else self.provider
+            extractor = FeatureExtractor(self.backbone.model, taps, self.spec, provider=provider, threads=1)
             return LiveFeatures(crops, extractor, fabric.global_rank, fabric.world_size), len(missing)
         if fabric.world_size > 1:
             raise InvalidValue(
