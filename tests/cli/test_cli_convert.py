@@ -11,9 +11,11 @@ from people_folder import write_people
 from photos import save
 from probface.cli.app import run
 from probface.encoder.onnx import Encoder
+from probface.errors import InvalidValue
 from probface.face.image import read_image
 from probface.models.registry import resolve_backbone
-from probface.nn.architecture import RESFACE_INPUT
+from probface.nn.architecture import RESFACE_INPUT, Architecture
+from probface.train.convert import convert_tf1
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "resface_tf1"
 Capture = pytest.CaptureFixture[str]
@@ -56,6 +58,34 @@ def test_a_model_that_runs(tmp_path: Path, capsys: Capture) -> None:
     assert contract["features"] == shown
 
 
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_the_function_makes_what_the_verb_makes(tmp_path: Path, capsys: Capture) -> None:
+    verb, function = tmp_path / "verb", tmp_path / "function"
+    assert convert(GOLDEN / "fused-1", "--out", verb, "--name", "teacher") == 0
+    made = convert_tf1(str(GOLDEN / "fused-1"), str(function), name="teacher")
+    assert _contents(function) == _contents(verb)
+    assert (made.folder, made.fusion, made.outputs, made.unmapped) == (function, True, 1, ())
+    assert made.architecture == Architecture("resface20", 1 / 16, 16)
+    assert made.contract == Encoder(verb).contract
+    assert made.contract.name == "teacher"
+
+
+def test_data_for_a_checkpoint_without_head(tmp_path: Path, capsys: Capture) -> None:
+    out, data = tmp_path / "out", tmp_path / "people"
+    message = "measure an uncertainty head, and checkpoint"
+    assert convert(GOLDEN / "base-1", "--out", out, "--data", data) == 2
+    text, err = capsys.readouterr()
+    assert text == ""
+    assert err.startswith(f"probface: data {str(data)!r}: {message}")
+    assert err.count("\n") == 1
+    with pytest.raises(InvalidValue, match=message):
+        convert_tf1(GOLDEN / "base-1", out, data=data)
+    assert not out.exists()
+
+
 @pytest.mark.slow
 def test_what_found_no_place_is_listed(tmp_path: Path, capsys: Capture) -> None:
     folder = tmp_path / "checkpoint"
@@ -79,6 +109,9 @@ def test_a_base_without_head(tmp_path: Path, capsys: Capture) -> None:
     kind = "resface36, width 0.03125, D = 12, no uncertainty head"
     out = tmp_path / "out"
     assert line == f"{out}/backbone.onnx: {kind}; train one: probface train head --backbone {out}"
+    made = convert_tf1(GOLDEN / "base-1.index", tmp_path / "function")
+    assert (made.contract, made.fusion, made.outputs) == (None, False, 0)
+    assert _contents(made.folder) == _contents(out)
     backbone = resolve_backbone(out)
     assert (backbone.face.dim, backbone.input) == (12, RESFACE_INPUT)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["backbone.onnx", "backbone.safetensors"]
@@ -110,6 +143,9 @@ def test_calibrated_on_people_it_decides_and_grades(
     monkeypatch.setenv("PROBFACE_CACHE", str(tmp_path / "cache"))
     people, out = write_people(tmp_path / "people", 30), tmp_path / "out"
     assert convert(GOLDEN / "fused-1", "--out", out, "--data", people, "--aligned") == 0
+    made = convert_tf1(GOLDEN / "fused-1", tmp_path / "again" / "out", data=people, aligned=True)
+    assert _contents(made.folder) == _contents(out)
+    assert made.contract == Encoder(out).contract
     before = (out / "backbone.onnx").read_bytes()
     contract = Encoder(out).contract
     assert contract.quality is not None

@@ -113,7 +113,7 @@ def test_the_folder_holds_a_network_for_any_tool(people: Path, trained: TrainedB
     with torch.no_grad():
         wanted = as_module(saved.network)(torch.from_numpy(to_input(images, saved.input))).embedding.numpy()
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4 * np.abs(wanted).max())
-    state = checkpoint.latest(folder, TINY)
+    state = checkpoint.latest(folder, checkpoint.Origin(TINY))
     assert state is not None
     assert_same(load_file(folder / "backbone.safetensors"), state.weights)
     assert json.loads((folder / "recipe.json").read_text()) == json.loads(TINY.to_json())
@@ -197,7 +197,7 @@ def test_resuming_otherwise_is_refused(people: Path, trained: TrainedBackbone, t
         train(people, trained.folder, other, resume=True)
     fewer = shutil.copytree(people, tmp_path / "people")
     shutil.rmtree(fewer / "person-03")
-    with pytest.raises(TrainingError, match=r"step 40 in .* holds 8 identities, the images show 7; resume with"):
+    with pytest.raises(TrainingError, match="made from other people's images"):
         train(fewer, trained.folder, resume=True)
 
 
@@ -207,9 +207,9 @@ def test_a_loss_that_explodes_stops_and_keeps_the_last_checkpoint(
     monkeypatch.setattr(backbone_loop, "CHECKPOINT_EVERY", 5)
     monkeypatch.setattr(backbone_loop, "LOG_EVERY", 1)
     recipe = tiny(steps=20, milestones=(0.5,), decay=1e30)  # from step 11 on
-    with pytest.raises(TrainingError, match=r"step 1\d: the cosface loss is (nan|inf); lower optimiser.lr"):
+    with pytest.raises(TrainingError, match=r"step 1\d: the cosface loss is (nan|inf); train anew"):
         train(people, tmp_path, recipe)
-    state = checkpoint.latest(tmp_path, recipe)
+    state = checkpoint.latest(tmp_path, checkpoint.Origin(recipe))
     assert state is not None
     assert state.step == 10
     assert all(tensor.isfinite().all() for tensor in state.weights.values())

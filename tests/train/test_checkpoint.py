@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from probface.errors import TrainingError
 from probface.train import checkpoint
+from probface.train.checkpoint import Origin
 from probface.train.class_layer import ClassLayer, run_of
 from probface.train.recipe import Recipe
 
@@ -25,6 +26,7 @@ class Small(Recipe):
 
 
 RECIPE = Small("small")
+ORIGIN = Origin(RECIPE)
 
 
 def layer_of(rank: int, ranks: int, seed: int = 3) -> ClassLayer:
@@ -57,12 +59,12 @@ def network() -> tuple[nn.Linear, torch.optim.SGD]:
 def save_all(folder: Path, step: int, ranks: int) -> None:
     """A whole state, as several processes write it."""
     for rank in range(ranks):
-        checkpoint.save_part(folder, step, *trained(rank, ranks), RECIPE, rank=rank, ranks=ranks)
-    checkpoint.save(folder, step, *network(), RECIPE)
+        checkpoint.save_part(folder, step, *trained(rank, ranks), ORIGIN, rank=rank, ranks=ranks)
+    checkpoint.save(folder, step, *network(), ORIGIN)
 
 
 def resume_all(folder: Path, ranks: int) -> list[tuple[ClassLayer, torch.optim.SGD]]:
-    state = checkpoint.latest(folder, RECIPE)
+    state = checkpoint.latest(folder, ORIGIN)
     assert state is not None
     weights, momentum = zip(*state.parts, strict=True)
     resumed = []
@@ -87,8 +89,8 @@ def names(folder: Path) -> list[str]:
 
 def test_what_is_shared_comes_back(tmp_path: Path) -> None:
     module, optimiser = network()
-    checkpoint.save(tmp_path, 7, module, optimiser, RECIPE)
-    state = checkpoint.latest(tmp_path, RECIPE)
+    checkpoint.save(tmp_path, 7, module, optimiser, ORIGIN)
+    state = checkpoint.latest(tmp_path, ORIGIN)
     assert state is not None
     assert (state.step, state.parts) == (7, ())
     other = nn.Linear(3, 2)
@@ -101,9 +103,9 @@ def test_what_is_shared_comes_back(tmp_path: Path) -> None:
 
 
 def test_no_state_is_none(tmp_path: Path) -> None:
-    assert checkpoint.latest(tmp_path, RECIPE) is None
-    checkpoint.save_part(tmp_path, 5, *trained(), RECIPE, rank=0, ranks=1)  # killed before the shared state
-    assert checkpoint.latest(tmp_path, RECIPE) is None
+    assert checkpoint.latest(tmp_path, ORIGIN) is None
+    checkpoint.save_part(tmp_path, 5, *trained(), ORIGIN, rank=0, ranks=1)  # killed before the shared state
+    assert checkpoint.latest(tmp_path, ORIGIN) is None
 
 
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 3), (3, 1), (2, 2), (1, 11)])
@@ -119,8 +121,8 @@ def test_from_one_to_two_to_three_processes(tmp_path: Path) -> None:
     save_all(tmp_path, 10, 1)
     for step, ranks in ((20, 2), (30, 3), (40, 1)):
         for rank, (layer, optimiser) in enumerate(resume_all(tmp_path, ranks)):
-            checkpoint.save_part(tmp_path, step, layer, optimiser, RECIPE, rank=rank, ranks=ranks)
-        checkpoint.save(tmp_path, step, *network(), RECIPE)
+            checkpoint.save_part(tmp_path, step, layer, optimiser, ORIGIN, rank=rank, ranks=ranks)
+        checkpoint.save(tmp_path, step, *network(), ORIGIN)
     ((layer, optimiser),) = resume_all(tmp_path, 1)
     torch.testing.assert_close(layer.weight, trained()[0].weight, rtol=0, atol=0)
     torch.testing.assert_close(buffer(layer, optimiser), buffer(*trained()), rtol=0, atol=0)
@@ -136,10 +138,10 @@ def test_a_state_with_a_part_missing_is_refused(tmp_path: Path) -> None:
         content = path.read_bytes()
         path.unlink()
         with pytest.raises(TrainingError, match=r"0000020.safetensors: its parts are not complete; delete it to use"):
-            checkpoint.latest(tmp_path, RECIPE)
+            checkpoint.latest(tmp_path, ORIGIN)
         path.write_bytes(content)
     (tmp_path / "checkpoint-0000020.safetensors").unlink()  # the mend
-    state = checkpoint.latest(tmp_path, RECIPE)
+    state = checkpoint.latest(tmp_path, ORIGIN)
     assert state is not None
     assert (state.step, len(state.parts)) == (10, 3)
 
@@ -147,11 +149,11 @@ def test_a_state_with_a_part_missing_is_refused(tmp_path: Path) -> None:
 def test_parts_of_another_number_of_processes_are_dropped(tmp_path: Path) -> None:
     save_all(tmp_path, 10, 2)
     for rank in range(3):  # killed before the shared state
-        checkpoint.save_part(tmp_path, 20, *trained(rank, 3), RECIPE, rank=rank, ranks=3)
-    checkpoint.save_part(tmp_path, 20, *trained(1, 2), RECIPE, rank=1, ranks=2)  # the ranks write in any order
-    checkpoint.save_part(tmp_path, 20, *trained(0, 2), RECIPE, rank=0, ranks=2)
-    checkpoint.save(tmp_path, 20, *network(), RECIPE)
-    state = checkpoint.latest(tmp_path, RECIPE)
+        checkpoint.save_part(tmp_path, 20, *trained(rank, 3), ORIGIN, rank=rank, ranks=3)
+    checkpoint.save_part(tmp_path, 20, *trained(1, 2), ORIGIN, rank=1, ranks=2)  # the ranks write in any order
+    checkpoint.save_part(tmp_path, 20, *trained(0, 2), ORIGIN, rank=0, ranks=2)
+    checkpoint.save(tmp_path, 20, *network(), ORIGIN)
+    state = checkpoint.latest(tmp_path, ORIGIN)
     assert state is not None
     assert (state.step, len(state.parts)) == (20, 2)
     assert [name for name in names(tmp_path) if name.endswith("of3")] == []
@@ -170,7 +172,7 @@ def test_later_states_of_an_earlier_run_are_dropped(tmp_path: Path) -> None:
         save_all(tmp_path, step, 2)
     save_all(tmp_path, 10, 1)  # begun anew into the same folder
     assert names(tmp_path) == ["0000010", "0000010.part0of1"]
-    state = checkpoint.latest(tmp_path, RECIPE)
+    state = checkpoint.latest(tmp_path, ORIGIN)
     assert state is not None
     assert state.step == 10
 
@@ -183,13 +185,13 @@ def test_a_damaged_file_is_named_and_the_one_before_is_the_mend(tmp_path: Path, 
     damaged = tmp_path / f"checkpoint-0000020{part}.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:length])
     with pytest.raises(TrainingError, match=rf"{damaged.name}: cannot be read \(.*\); delete it to use the one before"):
-        checkpoint.latest(tmp_path, RECIPE)
+        checkpoint.latest(tmp_path, ORIGIN)
 
 
 def test_weights_of_another_kind_are_no_state(tmp_path: Path) -> None:
     save_file({"a": torch.ones(2)}, tmp_path / "checkpoint-0000020.safetensors")
     with pytest.raises(TrainingError, match=r"0000020.safetensors: holds no state of training; delete it"):
-        checkpoint.latest(tmp_path, RECIPE)
+        checkpoint.latest(tmp_path, ORIGIN)
 
 
 @pytest.mark.parametrize(
@@ -206,21 +208,62 @@ def test_another_recipe_is_refused_and_the_difference_named(
 ) -> None:
     save_all(tmp_path, 10, 1)
     with pytest.raises(TrainingError, match=re.escape(f"made by another recipe ({words}); resume with the recipe")):
-        checkpoint.latest(tmp_path, replace(RECIPE, **changes))  # type: ignore[arg-type]
+        checkpoint.latest(tmp_path, Origin(replace(RECIPE, **changes)))  # type: ignore[arg-type]
 
 
 def test_the_same_number_written_otherwise_is_the_same_recipe(tmp_path: Path) -> None:
-    checkpoint.save(tmp_path, 10, *network(), replace(RECIPE, rate=1))
-    assert checkpoint.latest(tmp_path, replace(RECIPE, rate=1.0)) is not None
+    checkpoint.save(tmp_path, 10, *network(), Origin(replace(RECIPE, rate=1)))
+    assert checkpoint.latest(tmp_path, Origin(replace(RECIPE, rate=1.0))) is not None
 
 
 def test_a_key_that_the_older_recipe_had_not_is_named(tmp_path: Path) -> None:
-    checkpoint.save(tmp_path, 10, *network(), Recipe("small"))
+    checkpoint.save(tmp_path, 10, *network(), Origin(Recipe("small")))
     with pytest.raises(TrainingError, match=r"another recipe \(extra is new\)"):
-        checkpoint.latest(tmp_path, RECIPE)
-    checkpoint.save(tmp_path, 20, *network(), RECIPE)
+        checkpoint.latest(tmp_path, ORIGIN)
+    checkpoint.save(tmp_path, 20, *network(), ORIGIN)
     with pytest.raises(TrainingError, match=r"another recipe \(extra is gone\)"):
-        checkpoint.latest(tmp_path, Recipe("small"))
+        checkpoint.latest(tmp_path, Origin(Recipe("small")))
+
+
+def test_other_images_are_refused_on_resume(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, 10, *network(), Origin(RECIPE, "one"))
+    assert checkpoint.begin(tmp_path, Origin(RECIPE, "one"), resume=True) is not None
+    with pytest.raises(TrainingError, match="made from other people's images, or for another backbone; resume with"):
+        checkpoint.begin(tmp_path, Origin(RECIPE, "two"), resume=True)
+
+
+def test_a_new_run_does_not_take_the_place_of_another(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, 10, *network(), Origin(RECIPE, "one"))
+    assert checkpoint.begin(tmp_path, Origin(RECIPE, "one"), resume=False) is None
+    for other in (Origin(RECIPE, "two"), Origin(replace(RECIPE, rate=2.0), "one")):
+        with pytest.raises(TrainingError, match=r"holds another run .*; train into another folder, or delete"):
+            checkpoint.begin(tmp_path, other, resume=False)
+    assert names(tmp_path) == ["0000010"]
+
+
+def test_parts_of_another_run_are_refused(tmp_path: Path) -> None:
+    checkpoint.save_part(tmp_path, 10, *trained(), Origin(RECIPE, "one"), rank=0, ranks=1)
+    checkpoint.save(tmp_path, 10, *network(), Origin(RECIPE, "two"))
+    with pytest.raises(TrainingError, match="its parts are of another run; delete it to use the one before"):
+        checkpoint.latest(tmp_path, Origin(RECIPE, "two"))
+
+
+def test_a_state_of_another_architecture_says_what_differs(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, 10, *network(), ORIGIN)
+    state = checkpoint.latest(tmp_path, ORIGIN)
+    assert state is not None
+    wide = nn.Linear(3, 50)
+    with pytest.raises(TrainingError, match=r"checkpoint: '.*' is .*, must be .*; resume with the architecture"):
+        checkpoint.restore(state.weights, state.momentum, wide, torch.optim.SGD(wide.parameters(), lr=1))
+
+
+def test_a_state_with_nan_is_not_written(tmp_path: Path) -> None:
+    module, optimiser = network()
+    with torch.no_grad():
+        next(module.parameters()).flatten()[0] = torch.nan
+    with pytest.raises(TrainingError, match=r"step 10: module\..* is not finite; train anew"):
+        checkpoint.save(tmp_path, 10, module, optimiser, ORIGIN)
+    assert names(tmp_path) == []
 
 
 FULL = """
@@ -228,14 +271,14 @@ import resource, signal, sys
 from pathlib import Path
 from probface.errors import StorageError
 from probface.train import checkpoint
-from test_checkpoint import RECIPE, network, save_all, trained
+from test_checkpoint import ORIGIN, network, save_all, trained
 folder = Path(sys.argv[1])
 save_all(folder, 10, 2)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))
 for write in (
-    lambda: checkpoint.save_part(folder, 20, *trained(0, 2), RECIPE, rank=0, ranks=2),
-    lambda: checkpoint.save(folder, 20, *network(), RECIPE),
+    lambda: checkpoint.save_part(folder, 20, *trained(0, 2), ORIGIN, rank=0, ranks=2),
+    lambda: checkpoint.save(folder, 20, *network(), ORIGIN),
 ):
     try:
         write()
@@ -250,6 +293,6 @@ def test_a_full_disk_keeps_the_state_before(tmp_path: Path) -> None:
     for name in ("checkpoint-0000020.part0of2", "checkpoint-0000020"):
         assert f"{name}.safetensors: cannot be written (File too large); free space" in ended.stdout
     assert names(tmp_path) == ["0000010", "0000010.part0of2", "0000010.part1of2"]
-    state = checkpoint.latest(tmp_path, RECIPE)
+    state = checkpoint.latest(tmp_path, ORIGIN)
     assert state is not None
     assert state.step == 10

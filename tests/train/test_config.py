@@ -3,18 +3,37 @@ from pathlib import Path
 import pytest
 
 from probface.errors import DataError, InvalidValue
-from probface.train.backbone_config import BackboneRecipe
+from probface.train.backbone_config import BackboneRecipe, read_backbone_recipe
 from probface.train.config import DataConfig, HeadRecipe, Variant, read_recipe
-from probface.train.recipe import read_toml
+from probface.train.recipe import read_toml, shipped_recipes
 
-RECIPES = sorted((Path(__file__).parents[2] / "recipes").rglob("*.toml"))
+ROOT = Path(__file__).parents[2]
+RECIPES = sorted(path for place in ("recipes", "src") for path in (ROOT / place).rglob("*.toml"))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_in_the_repository_reads(path: Path) -> None:
     recipe = read_toml(path, BackboneRecipe if path.parent.name == "backbones" else HeadRecipe)
     assert recipe.name == path.stem
-    assert not set(recipe.data.train_folds) & set(recipe.data.calibration_folds)
+    if isinstance(recipe, HeadRecipe):
+        assert not set(recipe.data.train_folds) & set(recipe.data.calibration_folds)
+
+
+def test_the_recipes_of_the_paper_come_by_name() -> None:
+    heads = [read_recipe(name) for name in ("probface", "mls", "mls-lc-lid", "pfe", "authors", "authors-half")]
+    assert {recipe.features for recipe in heads} == {"live"}
+    assert not any(recipe.head.embedding or recipe.head.standardise for recipe in heads)
+    assert [recipe.head.outputs for recipe in heads].count("diagonal") == 1
+    assert set(shipped_recipes(".")) == {recipe.name for recipe in heads}
+    backbones = {name: read_backbone_recipe(name).architecture for name in shipped_recipes("backbones")}
+    assert {name: (arch.name, arch.width, arch.dim) for name, arch in backbones.items()} == {
+        "base": ("resface64", 1.0, 512),
+        "base-half": ("resface64", 0.5, 256),
+    }
+    with pytest.raises(
+        DataError, match="recipe proface: no such name or file; the names are authors, authors-half, mls"
+    ):
+        read_recipe("proface")
 
 
 @pytest.mark.parametrize(

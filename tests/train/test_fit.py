@@ -2,6 +2,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +67,7 @@ def test_resuming_ends_with_the_same_weights_bit_for_bit(
     for path in sorted((tmp_path / "cut").glob("checkpoint-*"))[1:]:
         path.unlink()  # as if killed before the last checkpoint
     resumed = state(fit_head(features, recipe, tmp_path / "cut", resume=True))
-    assert checkpoint.latest(tmp_path / "cut", recipe).step == 120  # type: ignore[union-attr]
+    assert checkpoint.latest(tmp_path / "cut", checkpoint.Origin(recipe)).step == 120  # type: ignore[union-attr]
     for name, values in whole.items():
         np.testing.assert_array_equal(values, resumed[name], err_msg=name)
 
@@ -89,9 +90,29 @@ def test_resuming_with_another_recipe_names_the_difference(tmp_path: Path) -> No
 
 def test_a_loss_that_explodes_stops_training_and_says_which_term(tmp_path: Path) -> None:
     recipe = small_recipe(optimiser=OptimiserConfig(steps=120, people=8, images=4, lr=1e30))
-    with pytest.raises(TrainingError, match=r"step 50: L_S is (nan|inf); lower optimiser.lr"):
+    with pytest.raises(TrainingError, match=r"step [1-9]: L_\w+ is (nan|inf).*; lower optimiser.lr"):
         fit_head(blurry_world()[0], recipe, tmp_path)
     assert not list(tmp_path.glob("checkpoint-*"))
+
+
+def test_the_term_that_overflows_is_named(tmp_path: Path) -> None:
+    features, _ = blurry_world()
+    recipe = small_recipe(loss=LossConfig(lambda_c=0.01, lambda_id=0.05, margin=math.inf))
+    with pytest.raises(TrainingError, match=r"step 1: L_Id is inf; lower optimiser.lr or the weight of the term"):
+        fit_head(features, recipe, tmp_path)
+
+
+def test_resuming_for_another_backbone_is_refused(tmp_path: Path) -> None:
+    features, _ = blurry_world()
+    fit_head(replace(features, digest="one"), small_recipe(), tmp_path)
+    with pytest.raises(TrainingError, match="or for another backbone"):
+        fit_head(replace(features, digest="two"), small_recipe(), tmp_path, resume=True)
+
+
+def test_images_left_out_are_listed(tmp_path: Path) -> None:
+    fit_head(blurry_world()[0], small_recipe(), tmp_path, left_out=["a.png: torn", "b.png: no face"])
+    fit_head(blurry_world()[0], small_recipe(), tmp_path, left_out=["a.png: torn"])
+    assert (tmp_path / "unreadable.txt").read_text() == "a.png: torn\n"
 
 
 def test_features_that_are_not_finite_are_told(tmp_path: Path) -> None:
@@ -186,6 +207,6 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path: Path) -> None:
     ended = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "checkpoint-0000040.safetensors: cannot be written (File too large)" in ended.stdout
     assert [path.name for path in tmp_path.glob("*checkpoint*")] == ["checkpoint-0000020.safetensors"]
-    state_before = checkpoint.latest(tmp_path, small_recipe())
+    state_before = checkpoint.latest(tmp_path, checkpoint.Origin(small_recipe()))
     assert state_before is not None
     assert state_before.step == 20

@@ -14,10 +14,11 @@ from ranks import free_port, loopback
 from safetensors.torch import load_file
 from tiny_backbone import IMAGES, PEOPLE, tiny
 
+from probface.errors import InvalidValue, ProviderUnavailable
 from probface.train import backbone_loop, checkpoint
 from probface.train.backbone import train_backbone
 from probface.train.backbone_config import MarginConfig
-from probface.train.processes import processes, seed_of, seeded
+from probface.train.processes import processes, provider_here, seed_of, seeded, threads_here
 
 SCRIPT = """
 import sys
@@ -97,7 +98,7 @@ def test_two_processes_train_as_one(people: Path, script: Path, tmp_path: Path) 
     assert "Warning" not in ended.stderr
     one, two = alone(people, tmp_path / "one", "slow"), losses(tmp_path / "two")
     assert two == pytest.approx(one, abs=1e-4)
-    states = [checkpoint.latest(tmp_path / name, SLOW) for name in ("one", "two")]
+    states = [checkpoint.latest(tmp_path / name, checkpoint.Origin(SLOW)) for name in ("one", "two")]
     assert states[0] is not None
     assert states[1] is not None
     for name, wanted in states[0].momentum.items():  # the slopes of all steps, summed up; a ReLU's kink is felt
@@ -132,7 +133,7 @@ def test_a_run_goes_on_with_another_number_of_processes(people: Path, script: Pa
         patch.setattr(backbone_loop, "LOG_EVERY", 1)
         train_backbone(people, tmp_path, recipe=SLOW, device="cpu", resume=True)
     assert losses(tmp_path) == pytest.approx(whole, abs=1e-4)
-    state = checkpoint.latest(tmp_path, SLOW)
+    state = checkpoint.latest(tmp_path, checkpoint.Origin(SLOW))
     assert state is not None
     assert (state.step, len(state.parts)) == (50, 1)
 
@@ -183,3 +184,28 @@ def test_each_step_and_process_draws_its_own() -> None:
     seeds = [seed_of(seed, step, rank) for seed in range(5) for step in range(20) for rank in range(8)]
     assert len(set(seeds)) == len(seeds)
     assert seeds == [seed_of(seed, step, rank) for seed in range(5) for step in range(20) for rank in range(8)]
+
+
+def test_a_device_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(ProviderUnavailable, match="device 'cuda': 0 GPUs for 1 processes"), processes(device="cuda"):
+        pass
+    with pytest.raises(InvalidValue, match="precision 'float16': needs a GPU"), processes("float16"):
+        pass
+
+
+def test_each_process_has_the_device_of_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert provider_here("cuda") == "cuda"
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert [provider_here(name) for name in ("cuda", "cpu")] == ["cuda:3", "cpu"]
+
+
+def test_the_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("probface.train.processes.available_cores", lambda: 16)
+    assert threads_here() == 16
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    assert threads_here() == 5
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "40")
+    assert threads_here() == 1

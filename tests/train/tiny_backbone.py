@@ -6,14 +6,19 @@ from dataclasses import replace
 from typing import Any
 
 from probface.nn.architecture import Architecture
-from probface.train.backbone_config import AugmentConfig, BackboneOptimiser, BackboneRecipe, MarginConfig
-from probface.train.config import DataConfig
+from probface.train.backbone_config import (
+    AugmentConfig,
+    BackboneData,
+    BackboneOptimiser,
+    BackboneRecipe,
+    MarginConfig,
+)
 
 PEOPLE, IMAGES = 8, 5
 
 TINY = BackboneRecipe(
     "tiny",
-    data=DataConfig(train_folds=tuple(range(1, 11)), calibration_folds=(), aligned=True),
+    data=BackboneData(aligned=True),
     architecture=Architecture("resface20", width=1 / 16, dim=16),
     margin=MarginConfig(margin=0.2, scale=8.0),
     augment=AugmentConfig(mirror=0.0),

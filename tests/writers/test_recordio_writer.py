@@ -7,6 +7,8 @@ import signal
 import struct
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from probface.errors import DataError, InvalidValue, StorageError, UnreadableImage
-from probface.readers.item import Item
+from probface.readers.item import Broken, Item
 from probface.readers.recordio import MAGIC, Property, read_property, read_recordio
 from probface.writers.record_file import RecordFile
 from probface.writers.recordio import WrittenSet, write_recordio
@@ -233,6 +235,29 @@ def test_places_that_are_refused(tmp_path: Path) -> None:
     (tmp_path / "set" / "property").mkdir()
     with pytest.raises(StorageError, match="property: is there and no part of a set"):
         write_recordio(items, tmp_path / "set" / "x.rec")
+
+
+def test_images_are_prepared_in_the_order_of_the_file_one_at_a_time(tmp_path: Path) -> None:
+    given: list[str] = []
+
+    def prepare(items: Iterable[Item]) -> Iterator[Item]:
+        for item in items:
+            given.append(item.name)
+            broken = Broken("image image-2: no face") if item.name == "image-2" else item.origin
+            yield replace(item, origin=_image(b"prepared") if item.origin == b"photo" else broken)
+
+    def tell(done: int, total: int) -> None:
+        told.append((done, total, len(given)))
+
+    told: list[tuple[int, int, int]] = []
+    items = _items(("b", b"photo"), ("a", _image()), ("c", _image()), ("b", b"photo"))
+    made = write_recordio(items, tmp_path / "x.rec", broken="skip", prepare=prepare, progress=tell)
+    assert made == WrittenSet(3, 2, ("image image-2: no face",))
+    assert given == ["image-1", "image-0", "image-3", "image-2"]
+    assert told == [(1, 4, 1), (2, 4, 2), (3, 4, 3), (4, 4, 4)]
+    read = [(item.label, item.source) for item in read_recordio(tmp_path / "x.rec")]
+    assert read == [("0", _image()), ("1", _image(b"prepared")), ("1", _image(b"prepared"))]
+    assert (tmp_path / "identities.txt").read_text() == "a\nb\n"
 
 
 def test_progress(tmp_path: Path) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from probface.cli.options import Aligned, Json
 from probface.cli.output import Bars, print_json, progress_bar
 from probface.cli.train import require_torch
+
+if TYPE_CHECKING:
+    from probface.train.convert import ConvertedModel
 
 app = typer.Typer(help="Convert other people's checkpoints.", rich_markup_mode=None)
 
@@ -39,44 +42,36 @@ def convert_tf1_command(
     Example: probface convert tf1 ResFace64_half/ --out out/resface64 --data people/
     """
     require_torch("converting")
-    from probface.export.model_folder import write_backbone, write_paper_head
-    from probface.export.tf1 import read_tf1
+    from probface.train.convert import convert_tf1
 
-    model = read_tf1(checkpoint)
-    backbone = write_backbone(model.network, model.architecture, model.architecture.input, out)
-    if model.head is not None:
-        write_paper_head(
-            backbone,
-            model.head,
-            name=name or out.name,
-            fusion=model.fusion,
-            trained_on=f"converted from the TensorFlow 1 checkpoint {checkpoint.name}; its training data are not known",
-            folder=out,
-        )
-    if data is not None and model.head is not None:
-        from probface.train.calibrate import calibrate_folder
-
-        with progress_bar() as bar:
-            calibrate_folder(out, data, aligned=aligned, progress=Bars(bar))
+    with progress_bar() as bar:
+        made = convert_tf1(checkpoint, out, name=name, data=data, aligned=aligned, progress=Bars(bar))
     if as_json:
-        print_json(
-            {
-                "out": str(out),
-                "architecture": model.architecture.name,
-                "width": model.architecture.width,
-                "dim": model.architecture.dim,
-                "fusion": model.fusion,
-                "outputs": model.outputs,
-                "unmapped": list(model.unmapped),
-            }
-        )
-        return 0
-    kind = f"{model.architecture.name}, width {model.architecture.width:g}, D = {model.architecture.dim}"
-    if model.head is None:
+        print_json(_document(made))
+    else:
+        _print_text(made)
+    return 0
+
+
+def _document(made: ConvertedModel) -> dict[str, Any]:
+    return {
+        "out": str(made.folder),
+        "architecture": made.architecture.name,
+        "width": made.architecture.width,
+        "dim": made.architecture.dim,
+        "fusion": made.fusion,
+        "outputs": made.outputs,
+        "unmapped": list(made.unmapped),
+    }
+
+
+def _print_text(made: ConvertedModel) -> None:
+    out = made.folder
+    kind = f"{made.architecture.name}, width {made.architecture.width:g}, D = {made.architecture.dim}"
+    if made.contract is None:
         print(f"{out}/backbone.onnx: {kind}, no uncertainty head; train one: probface train head --backbone {out}")
     else:
-        fused = "with" if model.fusion else "without"
-        print(f"{out}/model.onnx: {kind}, head with {model.outputs} output(s), {fused} layer fusion")
-    for variable in model.unmapped:
+        fused = "with" if made.fusion else "without"
+        print(f"{out}/model.onnx: {kind}, head with {made.outputs} output(s), {fused} layer fusion")
+    for variable in made.unmapped:
         print(f"  not used: {variable}")
-    return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -88,6 +89,8 @@ def train_head_command(
             progress=show,
             on_log=log,
         )
+    if not _speaks():
+        return 0
     if as_json:
         print_json(
             {"model": str(made.model), "weights": str(made.weights), "images": made.images, "failed": made.failed}
@@ -124,7 +127,9 @@ def train_backbone_command(
 
     config = read_backbone_recipe(recipe)
     if arch is not None:
-        config = dataclasses.replace(config, architecture=dataclasses.replace(config.architecture, name=arch))  # type: ignore[arg-type]
+        dropout = config.architecture.dropout if arch.startswith("resface") else 0.0
+        other = dataclasses.replace(config.architecture, name=arch, dropout=dropout)  # type: ignore[arg-type]
+        config = dataclasses.replace(config, architecture=other)
     with progress_bar() as bar:
         show = Bars(bar)
 
@@ -142,6 +147,8 @@ def train_backbone_command(
             progress=show,
             on_log=log,
         )
+    if not _speaks():
+        return 0
     if as_json:
         print_json(
             {
@@ -157,3 +164,8 @@ def train_backbone_command(
             f"({len(made.failed)} without a usable face left out)"
         )
     return 0
+
+
+def _speaks() -> bool:
+    """Whether this is the process that prints: the only one, or the first that ``torchrun`` started."""
+    return os.environ.get("RANK", "0") == "0"

@@ -14,7 +14,7 @@ from pathlib import Path
 import onnx
 
 from probface.contract import InputSpec, ModelContract
-from probface.export.onnx import export_backbone
+from probface.export.onnx import check_graft, export_backbone
 from probface.models.backbone import Backbone, load_backbone
 from probface.models.graft import graft
 from probface.models.head_weights import HeadWeights, save_head
@@ -83,10 +83,12 @@ def write_head(backbone: Backbone, head: HeadWeights, folder: Path) -> Path:
     """Write a head, and the model with it grafted on; the model's file.
 
     Raises:
-        DigestMismatch, ModelError: the head belongs to another backbone, or does not fit.
+        DigestMismatch, ModelError: the head belongs to another backbone, does not fit, or the graft computes something
+            else.
         StorageError: the folder cannot be written.
     """
     model = graft(backbone.model, head, backbone_digest=backbone.digest)
+    check_graft(model, backbone, head)
     save_head(head, folder / HEAD_WEIGHTS)
     with replacing(folder / TRAINED_MODEL) as temporary:
         onnx.save(model, temporary)

@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -17,9 +18,15 @@ from probface.contract import InputSpec
 from probface.encoder.preprocess import to_input
 from probface.encoder.session import Network
 from probface.errors import ModelError
-from probface.models.backbone import declare_input
+from probface.export.accuracy import random_crops
+from probface.models.backbone import Backbone, declare_input
+from probface.models.graft import MU, SIGMA_SQ
+from probface.models.graph import inspect_face_graph
+from probface.models.head_weights import HeadWeights
+from probface.models.taps import FEATURES, find_taps, read_taps, with_features
 from probface.nn.architecture import as_module
 from probface.nn.face_network import FaceNetwork
+from probface.nn.layer_fusion import fuse_layers
 
 OPSET = 18
 EMBEDDING = "embedding"
@@ -77,22 +84,52 @@ def export_backbone(network: FaceNetwork, spec: InputSpec) -> ModelProto:
 
 
 def check_parity(model: ModelProto, network: FaceNetwork, spec: InputSpec) -> float:
-    """The largest difference between both embeddings of random images, relative to the largest entry.
+    """The largest difference on random images, of the embedding and of the stages as a head reads them.
+
+    Each is relative to its largest entry.
 
     Raises:
         ModelError: it is above :data:`LARGEST_DIFFERENCE`, or the network gives zeros or numbers that are not finite.
     """
-    crops = np.random.default_rng(0).integers(0, 256, (4, spec.height, spec.width, 3), dtype=np.uint8)
-    (found,) = Network(model.SerializeToString(), spec, (EMBEDDING,)).run(crops)
+    crops = random_crops(spec, 4)
+    taps = find_taps(model, inspect_face_graph(model, EMBEDDING), flatten_last=True)
+    (found,) = Network(with_features(model, taps).SerializeToString(), spec, (FEATURES,)).run(crops)
     with torch.no_grad():
-        wanted = as_module(network).eval()(torch.from_numpy(to_input(crops, spec))).embedding.cpu().numpy()
-    if not (np.isfinite(wanted).all() and wanted.any()):
+        wanted = as_module(network).eval()(torch.from_numpy(to_input(crops, spec)))
+        parts = [part.cpu().numpy() for part in (fuse_layers(wanted), wanted.embedding)]
+    if not all(np.isfinite(part).all() and part.any() for part in parts):
         raise ModelError("backbone: gives embeddings of zeros or not finite, must give numbers; train it again")
-    difference = float(np.abs(found - wanted).max() / np.abs(wanted).max())
+    pairs = zip(np.split(found, [-taps.dim], axis=1), parts, strict=True)
+    difference = max(float(np.abs(one - other).max() / np.abs(other).max()) for one, other in pairs)
     if not difference <= LARGEST_DIFFERENCE:
         raise ModelError(
             f"backbone: its ONNX form differs by {difference:.1e} of the largest entry, must be "
             f"{LARGEST_DIFFERENCE:g} at most; export with another version of torch"
+        )
+    return difference
+
+
+def check_graft(model: ModelProto, backbone: Backbone, head: HeadWeights) -> float:
+    """The largest difference, on random images, between a grafted model and the head on the backbone's features.
+
+    Of ``mu`` as it is, of ``sigma_sq`` relative to it.
+
+    Raises:
+        ModelError: it is above :data:`LARGEST_DIFFERENCE`.
+    """
+    spec = head.contract.input
+    crops = random_crops(spec, 4)
+    taps = replace(read_taps(backbone.model, head.contract.features), reads_embedding=True)
+    (features,) = Network(with_features(backbone.model, taps).SerializeToString(), spec, (FEATURES,)).run(crops)
+    raw = np.asarray(features[:, -taps.dim :], np.float64)
+    variance = np.exp(head.log_sigma_sq(features[:, : head.fc1_weight.shape[1]]))
+    mu, sigma_sq = Network(model.SerializeToString(), spec, (MU, SIGMA_SQ)).run(crops)
+    unit = raw / np.linalg.norm(raw, axis=1, keepdims=True)
+    difference = max(float(np.abs(mu - unit).max()), float(np.abs(sigma_sq / variance - 1).max()))
+    if not difference <= LARGEST_DIFFERENCE:
+        raise ModelError(
+            f"model {head.contract.name!r}: its ONNX form differs by {difference:.1e}, must be "
+            f"{LARGEST_DIFFERENCE:g} at most; train the head again, and look at its largest variances"
         )
     return difference
 

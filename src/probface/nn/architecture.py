@@ -45,6 +45,9 @@ class Architecture:
                 "and 8 at most, dim 2 or more, dropout from 0 to below 1"
             )
 
+        if self.dropout and not self.name.startswith("resface"):
+            raise InvalidValue(f"architecture {self.name!r}: has no dropout here; set dropout to 0")
+
     @property
     def input(self) -> InputSpec:
         """How a face becomes its input, as the field trains it."""

@@ -41,7 +41,7 @@ def train_backbone(
     data: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    recipe: str | os.PathLike[str] | BackboneRecipe,
+    recipe: str | os.PathLike[str] | BackboneRecipe = "base",
     resume: bool = False,
     cache: str | os.PathLike[str] | None = None,
     device: Device = "auto",
@@ -72,14 +72,15 @@ def train_backbone(
     folder = Path(out)
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    spec = config.architecture.input
+    spec, people = config.architecture.input, config.data.split()
     with processes(config.optimiser.precision, device) as fabric:
         place = Path(cache) if cache else writable_cache_folder() / "train"
         with fabric.rank_zero_first():
-            crops, failed = crops_of(split(Path(data), config.data).training, config.data, spec, place, progress)
+            crops, failed = crops_of(split(Path(data), people).training, people, spec, place, progress)
         if crops.classes < 2:
             raise DataError(f"{data}: one identity only; training tells identities apart, bring two or more")
-        network = fit_backbone(crops, config, folder, fabric, resume=resume, on_log=on_log)
+        left_out = [reason if name in reason else f"{name}: {reason}" for name, reason in failed]
+        network = fit_backbone(crops, config, folder, fabric, left_out=left_out, resume=resume, on_log=on_log)
         if fabric.global_rank == 0:
             write_provenance(folder, config)
             _exported(network, config, folder)

@@ -9,7 +9,7 @@ from typing import Literal
 from probface.errors import InvalidValue
 from probface.loss.margin import Margin
 from probface.nn.architecture import Architecture
-from probface.train.config import DataConfig
+from probface.train.config import DataConfig, check_schedule
 from probface.train.recipe import Recipe, find_recipe, read_toml
 
 
@@ -75,12 +75,46 @@ class BackboneOptimiser:
             raise InvalidValue(
                 "optimiser: steps and accumulate must be 1 or more, batch 2 or more, warmup 0 or more, lr above 0"
             )
+        check_schedule(self.momentum, self.weight_decay, self.milestones)
 
     def rate(self, step: int) -> float:
         """The learning rate at a step, from 0."""
         rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
         passed = sum(step >= milestone * self.steps for milestone in self.milestones)
         return float(self.lr * rise * self.decay**passed)
+
+
+@dataclass(frozen=True, slots=True)
+class BackboneData:
+    """Which images train: by default all of everybody.
+
+    Attributes:
+        layout: ``folders``, one folder a person, or ``lfw``, with the folds of ``people.txt``.
+        train_folds: folds (1..10) whose people train; leave some out to judge on.
+        images_per_person: at most so many, the first by name.
+        aligned: the images are aligned faces already; no detection.
+        missing: what becomes of files that a list names and that are not there: ``error``, or ``skip``.
+    """
+
+    layout: Literal["lfw", "folders"] = "folders"
+    train_folds: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
+    images_per_person: int = 1_000_000
+    aligned: bool = False
+    missing: Literal["error", "skip"] = "error"
+
+    def __post_init__(self) -> None:
+        self.split()  # has the same rules
+
+    def split(self) -> DataConfig:
+        """The same as :func:`probface.train.data.split` takes it: nobody calibrates."""
+        return DataConfig(
+            self.layout,
+            train_folds=self.train_folds,
+            calibration_folds=(),
+            images_per_person=self.images_per_person,
+            aligned=self.aligned,
+            missing=self.missing,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +126,17 @@ class BackboneRecipe(Recipe):
             which is faster.
     """
 
-    data: DataConfig = field(default_factory=DataConfig)
+    data: BackboneData = field(default_factory=BackboneData)
     architecture: Architecture = field(default_factory=Architecture)
     margin: MarginConfig = field(default_factory=MarginConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optimiser: BackboneOptimiser = field(default_factory=BackboneOptimiser)
     sync_batch_norm: bool = True
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise InvalidValue(f"seed {self.seed}: must be 0 or more")
 
 
 def read_backbone_recipe(recipe: str | os.PathLike[str]) -> BackboneRecipe:

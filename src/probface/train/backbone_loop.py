@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -14,12 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from probface.contract import InputSpec
-from probface.encoder.preprocess import to_input
-from probface.encoder.session import available_cores
 from probface.errors import DataError, InvalidValue, TrainingError
 from probface.nn.architecture import as_module, build_backbone
 from probface.nn.face_network import FaceNetwork
+from probface.nn.scaling import scaled
 from probface.pipeline.parallel import ordered_map
 from probface.train import checkpoint
 from probface.train.augmentation import Augmentation
@@ -27,7 +25,7 @@ from probface.train.backbone_config import BackboneRecipe
 from probface.train.class_layer import ClassLayer, run_of
 from probface.train.crops import CropSource, read_batch
 from probface.train.log import TrainingLog, UnreadableImages
-from probface.train.processes import seed_of, seeded
+from probface.train.processes import seed_of, seeded, threads_here
 from probface.train.sampler import shuffled
 from probface.train.sync_batch_norm import synchronise
 
@@ -52,6 +50,7 @@ def fit_backbone(
     folder: Path,
     fabric: Any,
     *,
+    left_out: Sequence[str] = (),
     resume: bool = False,
     on_log: Callable[[BackboneLog], None] | None = None,
 ) -> FaceNetwork:
@@ -62,6 +61,7 @@ def fit_backbone(
         recipe: all else.
         folder: that exists.
         fabric: from :func:`probface.train.processes.processes`.
+        left_out: why images are not in it; kept in ``unreadable.txt``.
         resume: go on from the last checkpoint.
         on_log: called with each line of the log, in the first process.
 
@@ -74,8 +74,10 @@ def fit_backbone(
     run = _Run(crops, recipe, folder, fabric, resume)
     config, began = recipe.optimiser, time.perf_counter()
     log = TrainingLog(folder, run.first) if fabric.global_rank == 0 else None
+    if fabric.global_rank == 0:
+        run.unreadable.add(left_out)
     try:
-        with ThreadPoolExecutor(available_cores()) as pool, seeded(recipe.seed):
+        with ThreadPoolExecutor(threads_here()) as pool, seeded(recipe.seed):
             for step, parts in run.batches(pool):
                 loss = run.step(step, parts)
                 done = step + 1
@@ -87,7 +89,6 @@ def fit_backbone(
                         if on_log is not None:
                             on_log(line)
                 if done % CHECKPOINT_EVERY == 0 or done == config.steps:
-                    run.finite(loss, done)
                     run.save(done)
     finally:
         if log is not None:
@@ -97,7 +98,7 @@ def fit_backbone(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Part:
-    """One forward and backward pass: (b, 3, H, W) images and (b,) labels."""
+    """One forward and backward pass: (b, H, W, 3) uint8 faces and (b,) labels; what could not be read."""
 
     images: Tensor
     labels: Tensor
@@ -110,7 +111,6 @@ class _Run:
     def __init__(self, crops: CropSource, recipe: BackboneRecipe, folder: Path, fabric: Any, resume: bool) -> None:
         self._crops, self._recipe, self._folder, self._fabric = crops, recipe, folder, fabric
         self._rank, self._ranks = fabric.global_rank, fabric.world_size
-        self._unreadable = UnreadableImages(folder)
         _check_batch(recipe, len(crops.people), self._ranks)
         with seeded(recipe.seed):
             self.network = build_backbone(recipe.architecture)
@@ -120,8 +120,11 @@ class _Run:
         self._module = module.to(fabric.device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self._layer = self._class_layer().to(fabric.device)
         self._optimiser = _sgd(recipe, self._module, self._layer)
-        state = checkpoint.latest(folder, recipe) if resume else None
+        self._origin = checkpoint.Origin(recipe, crops.digest)
+        state = checkpoint.begin(folder, self._origin, resume=resume)
         self.first = state.step if state is not None else 0
+        _check_common(fabric, self.first, folder)
+        self.unreadable = UnreadableImages(folder, self._rank, anew=self.first == 0)
         if state is not None:
             self._restore(state)
         self._wrapped, self._stepper = fabric.setup(self._module, self._optimiser)
@@ -131,7 +134,7 @@ class _Run:
         accumulate = self._recipe.optimiser.accumulate
         steps = range(self.first, self._recipe.optimiser.steps)
         keys = ((step, part) for step in steps for part in range(accumulate))
-        parts = ordered_map(pool, self._part, keys, ahead=available_cores() + accumulate)
+        parts = ordered_map(pool, self._part, keys, ahead=threads_here() + accumulate)
         for step in steps:
             yield step, list(islice(parts, accumulate))
 
@@ -143,12 +146,13 @@ class _Run:
         self._stepper.zero_grad()
         total = torch.zeros((), device=self._fabric.device)
         for number, part in enumerate(parts, start=1):
-            self._unreadable.add(part.broken)
+            self.unreadable.add(part.broken)
             with self._fabric.no_backward_sync(self._wrapped, enabled=number < len(parts)):
-                images = part.images.to(self._fabric.device, memory_format=torch.channels_last)
+                images = scaled(part.images.to(self._fabric.device), self._recipe.architecture.input)
                 embedding, _ = self._wrapped(images)
                 with torch.autocast(self._fabric.device.type, enabled=False):
                     loss = self._layer(embedding, part.labels.to(self._fabric.device)) / len(parts)
+                self.finite(loss.detach(), step + 1)
                 self._fabric.backward(loss)
             total += loss.detach()
         self._stepper.step()
@@ -159,17 +163,17 @@ class _Run:
         value = float(loss)
         if not math.isfinite(value):
             kind = self._recipe.margin.kind
-            raise TrainingError(f"step {done}: the {kind} loss is {value}; lower optimiser.lr, or give it more warmup")
+            raise TrainingError(f"step {done}: the {kind} loss is {value}; train anew with a lower lr or more warmup")
         return value
 
     def save(self, done: int) -> None:
         """Write the state: each process its run of the classes, then the first one the rest."""
         checkpoint.save_part(
-            self._folder, done, self._layer, self._optimiser, self._recipe, rank=self._rank, ranks=self._ranks
+            self._folder, done, self._layer, self._optimiser, self._origin, rank=self._rank, ranks=self._ranks
         )
         self._fabric.barrier()
         if self._rank == 0:
-            checkpoint.save(self._folder, done, self._module, self._optimiser, self._recipe)
+            checkpoint.save(self._folder, done, self._module, self._optimiser, self._origin)
 
     def _class_layer(self) -> ClassLayer:
         margin = self._recipe.margin
@@ -185,12 +189,8 @@ class _Run:
         )
 
     def _restore(self, state: checkpoint.Checkpoint) -> None:
-        held = sum(len(part["weight"]) for part, _ in state.parts)
-        if held != self._crops.classes:
-            raise TrainingError(
-                f"checkpoint of step {state.step} in {self._folder}: holds {held} identities, the images show "
-                f"{self._crops.classes}; resume with the images it was begun with, or train into another folder"
-            )
+        if not state.parts:
+            raise TrainingError(f"{self._folder}: the class layer's part of step {state.step} is gone; train anew")
         checkpoint.restore(state.weights, state.momentum, self._module, self._optimiser)
         first, last = run_of(self._crops.classes, self._rank, self._ranks)
         weights, momentum = zip(*state.parts, strict=True)
@@ -209,8 +209,15 @@ class _Run:
         start = (self._rank * recipe.optimiser.accumulate + part) * each
         change = Augmentation(recipe.augment, recipe.seed, step, len(images), start)
         batch = read_batch(self._crops, images[start : start + each], change)
-        spec: InputSpec = recipe.architecture.input
-        return _Part(torch.from_numpy(to_input(batch.crops, spec)), torch.from_numpy(batch.people), batch.broken)
+        return _Part(torch.from_numpy(batch.crops), torch.from_numpy(batch.people), batch.broken)
+
+
+def _check_common(fabric: Any, first: int, folder: Path) -> None:
+    steps = fabric.all_gather(torch.tensor(first)).flatten().tolist()
+    if len(set(steps)) > 1:
+        raise TrainingError(
+            f"{folder}: the processes find checkpoints of steps {sorted(set(steps))}; give all machines one folder"
+        )
 
 
 def _check_batch(recipe: BackboneRecipe, images: int, ranks: int) -> None:

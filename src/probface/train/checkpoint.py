@@ -43,13 +43,27 @@ class Checkpoint:
     parts: tuple[tuple[dict[str, Tensor], dict[str, Tensor]], ...] = ()
 
 
-def save(folder: Path, step: int, module: nn.Module, optimiser: torch.optim.Optimizer, recipe: Recipe) -> None:
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a run is made from; a state of another origin is not gone on with.
+
+    Attributes:
+        recipe: of the run.
+        images: digest of the training images' people, and of the frozen backbone where there is one; None where that
+            is not to be compared.
+    """
+
+    recipe: Recipe
+    images: str | None = None
+
+
+def save(folder: Path, step: int, module: nn.Module, optimiser: torch.optim.Optimizer, origin: Origin) -> None:
     """Write the state after ``step`` steps, then drop all but the last two; raises StorageError.
 
     States of later steps are dropped, too: an earlier run into the same folder left them.
     """
     path = folder / f"checkpoint-{step:07d}.safetensors"
-    _write(path, step, module, optimiser, recipe)
+    _write(path, step, module, optimiser, origin)
     kept = [found.stem for found in _found(folder) if found.name <= path.name][-KEEP:]
     for other in folder.glob("checkpoint-*.safetensors"):
         known = _NAME.fullmatch(other.name) or _PART.fullmatch(other.name)
@@ -62,7 +76,7 @@ def save_part(
     step: int,
     module: nn.Module,
     optimiser: torch.optim.Optimizer,
-    recipe: Recipe,
+    origin: Origin,
     *,
     rank: int,
     ranks: int,
@@ -72,33 +86,71 @@ def save_part(
         for stale in folder.glob(f"checkpoint-{step:07d}.part*.safetensors"):
             if not stale.name.endswith(f"of{ranks}.safetensors"):
                 stale.unlink()
-    _write(folder / f"checkpoint-{step:07d}.part{rank}of{ranks}.safetensors", step, module, optimiser, recipe)
+    _write(folder / f"checkpoint-{step:07d}.part{rank}of{ranks}.safetensors", step, module, optimiser, origin)
 
 
-def latest(folder: Path, recipe: Recipe) -> Checkpoint | None:
+def latest(folder: Path, origin: Origin) -> Checkpoint | None:
     """Read the newest state; None where there is none.
 
     Raises:
-        TrainingError: it was made by another recipe (the first difference is named), or is no checkpoint.
+        TrainingError: it was made by another recipe (the first difference is named), from other images or for another
+            backbone, or is no checkpoint.
     """
     found = _found(folder)
     if not found:
         return None
     tensors, metadata = _read(found[-1])
-    difference = _difference(metadata["recipe"], recipe.to_json())
+    difference = _difference(metadata["recipe"], origin.recipe.to_json())
     if difference is not None:
         raise TrainingError(
             f"checkpoint {found[-1]}: made by another recipe ({difference}); "
             "resume with the recipe it was begun with, or train into another folder"
         )
-    parts = tuple(_split(_read(path)[0]) for path in _parts_of(found[-1]))
-    return Checkpoint(int(metadata["step"]), *_split(tensors), parts)
+    if origin.images is not None and metadata["images"] != origin.images:
+        raise TrainingError(
+            f"checkpoint {found[-1]}: made from other people's images, or for another backbone; resume with those it "
+            "was begun with, or train into another folder"
+        )
+    parts = [_read(path) for path in _parts_of(found[-1])]
+    if any(other != metadata for _, other in parts):
+        raise TrainingError(f"checkpoint {found[-1]}: its parts are of another run; delete it to use the one before")
+    return Checkpoint(int(metadata["step"]), *_split(tensors), tuple(_split(part) for part, _ in parts))
+
+
+def begin(folder: Path, origin: Origin, *, resume: bool) -> Checkpoint | None:
+    """The state that a run goes on from, or None where it begins anew.
+
+    Raises:
+        TrainingError: the folder holds states of another recipe, other images or another backbone, which a new run
+            would delete; or, on ``resume``, as :func:`latest`.
+    """
+    if resume:
+        return latest(folder, origin)
+    try:
+        latest(folder, origin)
+    except TrainingError as error:
+        raise TrainingError(
+            f"{folder}: holds another run ({error}); train into another folder, or delete its checkpoints"
+        ) from error
+    return None
 
 
 def restore(
     weights: Mapping[str, Tensor], momentum: Mapping[str, Tensor], module: nn.Module, optimiser: torch.optim.Optimizer
 ) -> None:
-    """Put a state back into a module and its optimiser."""
+    """Put a state back into a module and its optimiser.
+
+    Raises:
+        TrainingError: the state is of another architecture (the first difference is named).
+    """
+    own = module.state_dict()
+    for name in (*own, *weights):
+        shapes = [tuple(state[name].shape) if name in state else "missing" for state in (weights, own)]
+        if shapes[0] != shapes[1]:
+            raise TrainingError(
+                f"checkpoint: {name!r} is {shapes[0]}, must be {shapes[1]}; resume with the architecture it was begun "
+                "with, or train into another folder"
+            )
     module.load_state_dict(weights)
     for name, parameter in module.named_parameters():
         if name in momentum:
@@ -112,7 +164,7 @@ def joined(parts: Sequence[dict[str, Tensor]], first: int, last: int) -> dict[st
     return {name: torch.cat([part[name] for part in parts])[first:last] for name in parts[0]}
 
 
-def _write(path: Path, step: int, module: nn.Module, optimiser: torch.optim.Optimizer, recipe: Recipe) -> None:
+def _write(path: Path, step: int, module: nn.Module, optimiser: torch.optim.Optimizer, origin: Origin) -> None:
     tensors = {f"module.{name}": tensor.contiguous() for name, tensor in module.state_dict().items()}
     for name, parameter in module.named_parameters():
         buffer = optimiser.state[parameter].get("momentum_buffer")
@@ -120,8 +172,8 @@ def _write(path: Path, step: int, module: nn.Module, optimiser: torch.optim.Opti
             tensors[f"momentum.{name}"] = buffer.contiguous()
     bad = next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), None)
     if bad is not None:
-        raise TrainingError(f"step {step}: {bad} is not finite; resume from the checkpoint before with a lower lr")
-    metadata = {"step": str(step), "recipe": recipe.to_json()}
+        raise TrainingError(f"step {step}: {bad} is not finite; train anew with a lower lr, into another folder")
+    metadata = {"step": str(step), "recipe": origin.recipe.to_json(), "images": origin.images or ""}
     with replacing(path) as temporary:
         temporary.write_bytes(serialise(tensors, metadata))  # save_file's own error on a full disk is no OSError
 
@@ -133,7 +185,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
     except (SafetensorError, OSError) as error:
         raise TrainingError(f"checkpoint {path}: cannot be read ({error}); delete it to use the one before") from error
-    if not {"step", "recipe"} <= metadata.keys():
+    if not {"step", "recipe", "images"} <= metadata.keys():
         raise TrainingError(f"checkpoint {path}: holds no state of training; delete it to use the one before")
     return tensors, metadata
 

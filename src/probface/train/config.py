@@ -134,6 +134,16 @@ class LossConfig:
             raise InvalidValue(f"lambda_c {self.lambda_c}, lambda_id {self.lambda_id}: must be 0 or more")
 
 
+def check_schedule(momentum: float, weight_decay: float, milestones: tuple[float, ...]) -> None:
+    """Raise InvalidValue unless SGD takes these, and the milestones are rising shares."""
+    if not 0 <= momentum < 1 or weight_decay < 0:
+        raise InvalidValue(
+            f"optimiser: momentum {momentum}, weight_decay {weight_decay}: must be 0 to 1, and 0 or more"
+        )
+    if list(milestones) != sorted(milestones) or not all(0 < milestone < 1 for milestone in milestones):
+        raise InvalidValue(f"optimiser: milestones {milestones}: must be rising shares of the steps, between 0 and 1")
+
+
 @dataclass(frozen=True, slots=True)
 class OptimiserConfig:
     """SGD with momentum over identity-balanced batches.
@@ -157,6 +167,7 @@ class OptimiserConfig:
     def __post_init__(self) -> None:
         if min(self.steps, self.people, self.images) < 1 or not self.lr > 0:
             raise InvalidValue("optimiser: steps, people and images must be 1 or more, lr above 0")
+        check_schedule(self.momentum, self.weight_decay, self.milestones)
         if self.people * self.images < 2:
             raise InvalidValue("optimiser: a batch needs two images or more (BatchNorm)")
 
@@ -187,6 +198,8 @@ class HeadRecipe(Recipe):
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise InvalidValue(f"seed {self.seed}: must be 0 or more")
         if not self.data.calibration_folds:
             raise InvalidValue("data.calibration_folds: none; a head needs people to measure its thresholds on")
         states = [variant.state for variant in self.variants]

@@ -28,6 +28,7 @@ class CropSource(Protocol):
     Attributes:
         people: (N,) int64 dense labels.
         classes: K, how many people there are.
+        digest: of the people, image by image.
     """
 
     @property
@@ -35,6 +36,9 @@ class CropSource(Protocol):
 
     @property
     def classes(self) -> int: ...  # noqa: D102
+
+    @property
+    def digest(self) -> str: ...  # noqa: D102
 
     def name(self, index: int) -> str:
         """Of the image."""
@@ -61,6 +65,11 @@ class CachedCrops:
         """K."""
         return int(self.faces.people.max()) + 1
 
+    @property
+    def digest(self) -> str:
+        """Of the faces."""
+        return self.faces.digest
+
     def name(self, index: int) -> str:
         """Of the image."""
         return self.faces.names[index]
@@ -86,6 +95,11 @@ class EncodedCrops:
     def classes(self) -> int:
         """K."""
         return len(self._table.identities)
+
+    @property
+    def digest(self) -> str:
+        """Of the people, image by image."""
+        return self._table.digest
 
     def name(self, index: int) -> str:
         """Of the image."""

@@ -43,7 +43,11 @@ class FeatureSource(Protocol):
         people: (N,) int64 labels of all images.
         dim: D.
         width: F, the embedding at the end included.
+        digest: of the people and the backbone; a checkpoint is not gone on with for others.
     """
+
+    @property
+    def digest(self) -> str: ...  # noqa: D102
 
     @property
     def people(self) -> NDArray[np.int64]: ...  # noqa: D102
@@ -76,12 +80,14 @@ class TrainingFeatures:
         shares: how often the sampler takes each of them.
         people: (N,) int64 labels.
         dim: D.
+        digest: of the people and the backbone.
     """
 
     copies: Sequence[FloatArray]
     shares: Sequence[float]
     people: NDArray[np.int64]
     dim: int
+    digest: str = ""
 
     @property
     def width(self) -> int:

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -45,6 +46,29 @@ Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many are done, and of how many."""
 
 
+class Crops(Protocol):
+    """An array of images, or what reads like one."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: int | NDArray[np.int64], /) -> NDArray[np.uint8]: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """Some rows of a memory-mapped array, read when they are asked for."""
+
+    values: NDArray[np.uint8]
+    rows: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: int | NDArray[np.int64], /) -> NDArray[np.uint8]:
+        chosen: NDArray[np.uint8] = self.values[self.rows[rows]]
+        return chosen
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Faces:
     """Aligned faces of a data set.
@@ -52,14 +76,14 @@ class Faces:
     Attributes:
         names: of the N images that have a face.
         people: (N,) int64, dense labels 0..K-1.
-        crops: (N, height, width, 3) uint8, memory-mapped.
+        crops: (N, height, width, 3) uint8, memory-mapped; by row, or by an array of rows.
         digest: of all this.
         failed: images left out, as (name, reason).
     """
 
     names: tuple[str, ...]
     people: NDArray[np.int64]
-    crops: NDArray[np.uint8]
+    crops: Crops
     digest: str
     failed: tuple[tuple[str, str], ...]
 
@@ -96,7 +120,7 @@ def cache_faces(
     if len(good) == 0:
         raise DataError(f"no face in {len(items)} images; the first: {next(iter(failed.values()), 'no image at all')}")
     people = np.unique([items[i].label or "" for i in good], return_inverse=True)[1].astype(np.int64)
-    crops = array.values if len(good) == len(items) else array.values[good]
+    crops = array.values if len(good) == len(items) else Rows(array.values, good)
     return Faces(tuple(items[i].name for i in good), people, crops, digest, tuple(failed.items()))
 
 

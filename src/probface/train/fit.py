@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -50,6 +50,7 @@ def fit_head(
     recipe: HeadRecipe,
     folder: Path,
     *,
+    left_out: Sequence[str] = (),
     resume: bool = False,
     progress: Callable[[StepLog], None] | None = None,
     rank: int = 0,
@@ -61,20 +62,34 @@ def fit_head(
     when the run was killed and resumed. With several processes each one trains the same head on the whole batch (its
     features are what is divided, see :mod:`probface.train.live`); the first one writes.
 
+    Args:
+        features: of the training images.
+        recipe: all else.
+        folder: that the run writes to.
+        left_out: why images are not among them; kept in ``unreadable.txt``.
+        resume: go on from the last checkpoint.
+        progress: called with each line of the log, in the first process.
+        rank: of this process.
+        device: where the head learns.
+
     Raises:
-        TrainingError: a term of the loss is not finite (named), or ``resume`` meets another recipe.
+        TrainingError: a term of the loss is not finite (named), ``resume`` meets another recipe, other images or
+            another backbone, or a new run a folder with the checkpoints of another.
         DataError: too few people for a batch.
         StorageError: ``folder`` cannot be written.
     """
     config = recipe.optimiser
     head = _new_head(features, recipe).to(device)
     optimiser = sgd(head, config)
-    state = checkpoint.latest(folder, recipe) if resume else None
+    origin = checkpoint.Origin(recipe, features.digest)
+    state = checkpoint.begin(folder, origin, resume=resume)
     if state is not None:
         checkpoint.restore(state.weights, state.momentum, head, optimiser)
     first = state.step if state is not None else 0
     log = TrainingLog(folder, first) if rank == 0 else None
-    unreadable = UnreadableImages(folder)
+    unreadable = UnreadableImages(folder, rank, anew=first == 0)
+    if rank == 0:
+        unreadable.add(left_out)
     head.train()
     began = time.perf_counter()
     try:
@@ -83,8 +98,8 @@ def fit_head(
                 group["lr"] = learning_rate(config, step)
             unreadable.add(batch.broken)
             pairs = genuine_pairs(batch.labels, batch.images)
-            terms = training_step(head, optimiser, batch.fused, features.dim, pairs, recipe.loss)
             done = step + 1
+            terms = training_step(head, optimiser, batch.fused, features.dim, pairs, recipe.loss, done)
             if done % LOG_EVERY == 0 or done == config.steps:
                 line = _log_line(done, config.steps, terms, (done - first) / (time.perf_counter() - began))
                 if log is not None:
@@ -92,7 +107,7 @@ def fit_head(
                     if progress is not None:
                         progress(line)
             if rank == 0 and (done % CHECKPOINT_EVERY == 0 or done == config.steps):
-                checkpoint.save(folder, done, head, optimiser, recipe)
+                checkpoint.save(folder, done, head, optimiser, origin)
     finally:
         if log is not None:
             log.close()
@@ -111,12 +126,25 @@ class Terms:
 
 
 def training_step(
-    head: UncertaintyHead, optimiser: torch.optim.SGD, fused: Tensor, dim: int, pairs: Pairs, loss: LossConfig
+    head: UncertaintyHead,
+    optimiser: torch.optim.SGD,
+    fused: Tensor,
+    dim: int,
+    pairs: Pairs,
+    loss: LossConfig,
+    number: int = 1,
 ) -> Terms:
-    """One step of gradient descent on a batch of (B, F) fused features; the head reads as many as it is wide."""
+    """One step of gradient descent on a batch of (B, F) fused features; the head reads as many as it is wide.
+
+    Raises:
+        TrainingError: a term of the loss is not finite; the message names it and the number of the step. The head is
+            as it was before.
+    """
     fused = fused.to(head.shift.device)
     mu = torch.nn.functional.normalize(fused[:, -dim:])
     terms = loss_terms(mu, head(fused[:, : head.fc1.in_features]), pairs.to(fused.device), loss)
+    if not torch.isfinite(terms.total):
+        _refuse(terms, number)
     optimiser.zero_grad()
     terms.total.backward()  # type: ignore[no-untyped-call]
     optimiser.step()
@@ -186,26 +214,26 @@ def genuine_pairs(labels: NDArray[np.int64], images: NDArray[np.int64]) -> Pairs
     return Pairs(pairs.same, pairs.anchor[other], pairs.positive[other])
 
 
+def _refuse(terms: Terms, number: int) -> NoReturn:
+    named = {"L_S": terms.likelihood, "L_C": terms.constraint, "L_Id": terms.identification}
+    bad = [f"{name} is {value.item()}" for name, value in named.items() if not torch.isfinite(value)]
+    raise TrainingError(
+        f"step {number}: {', '.join(bad) or 'the sum of the terms overflows'}; lower optimiser.lr or the weight of "
+        "the term, or look for NaN in the images"
+    )
+
+
 def _log_line(step: int, steps: int, terms: Terms, speed: float) -> StepLog:
-    named = {
-        "L_S": float(terms.likelihood.detach()),
-        "L_C": float(terms.constraint.detach()),
-        "L_Id": float(terms.identification.detach()),
-    }
-    for name, value in named.items():
-        if not math.isfinite(value):
-            raise TrainingError(f"step {step}: {name} is {value}; lower optimiser.lr, or look for NaN in the images")
     sigma_sq = terms.log_sigma_sq.detach().exp()
-    low, middle, high = (float(q) for q in (sigma_sq.min(), sigma_sq.median(), sigma_sq.max()))
     return StepLog(
         step=step,
         steps=steps,
-        loss=float(terms.total.detach()),
-        likelihood=named["L_S"],
-        constraint=named["L_C"],
-        identification=named["L_Id"],
-        sigma_sq_min=low,
-        sigma_sq_median=middle,
-        sigma_sq_max=high,
+        loss=terms.total.item(),
+        likelihood=terms.likelihood.item(),
+        constraint=terms.constraint.item(),
+        identification=terms.identification.item(),
+        sigma_sq_min=sigma_sq.min().item(),
+        sigma_sq_median=sigma_sq.median().item(),
+        sigma_sq_max=sigma_sq.max().item(),
         steps_per_second=round(speed, 1),
     )

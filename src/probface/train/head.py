@@ -22,7 +22,7 @@ from probface.train.data import split
 from probface.train.features import Progress
 from probface.train.fit import StepLog, fit_head
 from probface.train.log import write_provenance
-from probface.train.processes import Device, processes
+from probface.train.processes import Device, processes, provider_here
 from probface.train.workshop import Workshop
 
 
@@ -89,16 +89,17 @@ def train_head(
     config, folder = _recipe(recipe), Path(out)
     frozen = resolve_backbone(backbone, embedding=embedding)
     place = Path(cache) if cache else writable_cache_folder() / "train"
-    workshop = Workshop.open(frozen, config, place, input_spec, provider)
+    workshop = Workshop.open(frozen, config, place, input_spec, provider_here(provider))
     people = split(Path(data), config.data)
     with storage_errors(folder):  # told now, and not when the features are there
         folder.mkdir(parents=True, exist_ok=True)
     with processes(device=device) as fabric:
-        source, failed = workshop.source(people, fabric, progress)
+        source, left_out = workshop.source(people, fabric, progress)
         head = fit_head(
             source,
             config,
             folder,
+            left_out=left_out,
             resume=resume,
             progress=on_log,
             rank=fabric.global_rank,
@@ -109,7 +110,9 @@ def train_head(
             weights = workshop.calibrated(weights, people, progress)
             write_provenance(folder, config)
             write_head(frozen, weights, folder)
-    return TrainedHead(folder / TRAINED_MODEL, folder / HEAD_WEIGHTS, weights.contract, len(source.people), failed)
+    return TrainedHead(
+        folder / TRAINED_MODEL, folder / HEAD_WEIGHTS, weights.contract, len(source.people), len(left_out)
+    )
 
 
 def _recipe(recipe: str | os.PathLike[str] | HeadRecipe | None) -> HeadRecipe:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from probface.encoder.features import FeatureExtractor
-from probface.encoder.session import available_cores
 from probface.errors import InvalidValue
 from probface.pipeline.parallel import ordered_map
 from probface.train.config import HeadRecipe
 from probface.train.crops import CropSource, read_batch
 from probface.train.feature_source import FeatureBatch, balanced_sampler
 from probface.train.features import change_by
+from probface.train.processes import threads_here
 from probface.train.sampler import BalancedSampler
 from probface.types import FloatArray, Image
 
@@ -40,12 +40,21 @@ class LiveFeatures:
         crops: the aligned faces.
         extractor: the frozen backbone, with one thread of its own; it is called by several.
         rank, ranks: this process and how many there are.
+        threads: that embed at once.
+        extractor_digest: of the backbone and what is read of it.
     """
 
     crops: CropSource
     extractor: FeatureExtractor
     rank: int = 0
     ranks: int = 1
+    threads: int = field(default_factory=threads_here)
+    extractor_digest: str = ""
+
+    @property
+    def digest(self) -> str:
+        """Of the people and the backbone."""
+        return f"{self.crops.digest} {self.extractor_digest}"
 
     @property
     def people(self) -> NDArray[np.int64]:
@@ -66,7 +75,7 @@ class LiveFeatures:
         """(K, F) features of at most :data:`STANDARDISE_IMAGES` clean images."""
         rng, count = np.random.default_rng(seed), len(self.crops.people)
         images = np.sort(rng.choice(count, min(count, STANDARDISE_IMAGES), replace=False))
-        with ThreadPoolExecutor(available_cores()) as pool:
+        with ThreadPoolExecutor(self.threads) as pool:
             parts = ordered_map(pool, self._embed_clean, np.array_split(images, -(-count // 64)), ahead=4)
             return np.concatenate(list(parts))
 
@@ -79,10 +88,11 @@ class LiveFeatures:
                 "change people or images"
             )
         sampler = balanced_sampler(self.crops.people, [variant.share for variant in recipe.variants], recipe)
-        with ThreadPoolExecutor(available_cores()) as pool:
+        threads = self.threads
+        with ThreadPoolExecutor(threads) as pool:
             steps = range(first, recipe.optimiser.steps)
             make = partial(self._part, recipe, sampler)
-            for part in ordered_map(pool, make, steps, ahead=1 + available_cores()):
+            for part in ordered_map(pool, make, steps, ahead=1 + threads):
                 yield self._whole(part)
 
     def _part(self, recipe: HeadRecipe, sampler: BalancedSampler, step: int) -> FeatureBatch:

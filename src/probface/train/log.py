@@ -34,9 +34,6 @@ class TrainingLog:
         self._path = folder / LOG_NAME
         lines = self._path.read_bytes().splitlines() if self._path.is_file() else []
         write_bytes(self._path, b"".join(line + b"\n" for line in lines if _step_of(line) <= step))
-        if step == 0:
-            with storage_errors(folder):
-                (folder / UNREADABLE_NAME).unlink(missing_ok=True)
         self._board = open_board(folder / "tensorboard", step)
 
     def write(self, line: Mapping[str, Any]) -> None:
@@ -53,18 +50,33 @@ class TrainingLog:
 
 
 class UnreadableImages:
-    """``unreadable.txt``: why images of the training set could not be used, each once; every process adds its own."""
+    """``unreadable.txt``: why images of the training set could not be used, each once.
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / UNREADABLE_NAME
-        self._known: set[str] = set()
+    Every process but the first has a file of its own, ``unreadable-1.txt``.
+
+    Args:
+        folder: of the run.
+        rank: of the process.
+        anew: forget what an earlier run wrote.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, rank: int = 0, *, anew: bool = False) -> None:
+        self._path = folder / (UNREADABLE_NAME if rank == 0 else f"unreadable-{rank}.txt")
+        with storage_errors(self._path):
+            if anew:
+                self._path.unlink(missing_ok=True)
+            lines = self._path.read_text(encoding="utf-8", errors="replace").splitlines() if self._path.exists() else []
+        self._known = set(lines)
 
     def add(self, messages: Iterable[str]) -> None:
         """Note some, one a line; raises StorageError."""
         new = [message for message in dict.fromkeys(messages) if message not in self._known]
         if new:
             self._known.update(new)
-            with storage_errors(self._path), self._path.open("a", encoding="utf-8") as file:
+            with storage_errors(self._path), self._path.open("a", encoding="utf-8", errors="replace") as file:
                 file.write("".join(f"{message}\n" for message in new))
 
 

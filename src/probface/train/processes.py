@@ -8,16 +8,21 @@ import random
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
 
-from probface.errors import MissingExtra
+from probface.encoder.session import WITH_DEVICES, available_cores
+from probface.errors import InvalidValue, MissingExtra, ProviderUnavailable
 
 _PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 
 Device = Literal["auto", "cpu", "cuda"]
+
+PATIENCE = timedelta(days=7)
+"""How long a process waits for the others: the first one alone finds the faces of a large set, and calibrates."""
 
 
 @contextmanager
@@ -28,20 +33,28 @@ def processes(precision: str = "float32", device: Device = "auto") -> Iterator[A
 
     Raises:
         MissingExtra: lightning-fabric is not installed.
+        ProviderUnavailable: ``cuda`` without a GPU for each process of this machine.
+        InvalidValue: float16 on a processor.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             from lightning_fabric import Fabric
+            from lightning_fabric.strategies.ddp import DDPStrategy
     except ImportError as error:
         raise MissingExtra("training needs lightning-fabric; pip install 'probface[train]'") from error
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces each setting on standard error
-    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    ranks, here = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    accelerator = _accelerator(device, here)
+    if precision == "float16" and accelerator == "cpu":
+        raise InvalidValue("precision 'float16': needs a GPU; choose bfloat16 or float32 on a processor")
+    # Head training gathers what lies in main memory, whatever the network's device is.
+    backend = "cpu:gloo,cuda:nccl" if accelerator == "cuda" else "gloo"
     fabric = Fabric(
-        accelerator=device,
-        devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
-        num_nodes=max(1, ranks // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))),
-        strategy="ddp" if ranks > 1 else "auto",
+        accelerator=accelerator,
+        devices=here,
+        num_nodes=max(1, ranks // here),
+        strategy=DDPStrategy(process_group_backend=backend, timeout=PATIENCE) if ranks > 1 else "auto",
         precision=_PRECISION[precision],  # type: ignore[arg-type]
     )
     began = not dist.is_initialized()
@@ -56,6 +69,27 @@ def processes(precision: str = "float32", device: Device = "auto") -> Iterator[A
         # A gloo group that is still open when the interpreter ends may abort the process after all work is done.
         if began and dist.is_initialized():
             dist.destroy_process_group()
+
+
+def threads_here() -> int:
+    """How many threads this process may keep busy: its share of the cores."""
+    return max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def provider_here(provider: str) -> str:
+    """The execution provider of this process: with several on one machine, each has the device of its own number."""
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1 and provider in WITH_DEVICES
+    return f"{provider}:{os.environ.get('LOCAL_RANK', '0')}" if several else provider
+
+
+def _accelerator(device: Device, processes_here: int) -> Literal["cpu", "cuda"]:
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device == "cuda" and found < processes_here:
+        raise ProviderUnavailable(
+            f"device 'cuda': {found} GPUs for {processes_here} processes on this machine, must be one each; start "
+            "fewer, or choose cpu"
+        )
+    return "cuda" if device != "cpu" and found >= processes_here else "cpu"
 
 
 @contextmanager

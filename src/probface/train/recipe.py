@@ -39,7 +39,7 @@ def shipped_recipes(folder: str) -> dict[str, Path]:
         folder: ``.`` for those of heads, ``backbones`` for those of recognition networks.
     """
     place = Path(str(resources.files("probface.train"))) / "recipes" / folder
-    return {path.stem: path for path in sorted(place.glob("*.toml"))}
+    return {path.stem: path for path in sorted(place.glob("*.toml"), key=lambda path: path.stem)}
 
 
 def find_recipe(recipe: str | os.PathLike[str], folder: str) -> Path:

@@ -11,7 +11,6 @@ import numpy as np
 
 from probface.contract import InputSpec, ModelContract
 from probface.encoder.features import FeatureExtractor
-from probface.encoder.session import WITH_DEVICES
 from probface.errors import InvalidValue
 from probface.eval.calibrate import calibrate
 from probface.face.degrade import MIXTURES
@@ -19,13 +18,16 @@ from probface.models.backbone import Backbone
 from probface.models.head_weights import HeadWeights
 from probface.models.taps import Taps, find_taps
 from probface.readers.item import Item
-from probface.train.config import HeadRecipe, Variant
+from probface.train.config import HeadConfig, HeadRecipe, Variant
 from probface.train.data import Split, crops_of
 from probface.train.feature_source import FeatureSource, TrainingFeatures
 from probface.train.features import Faces, Progress, cache_faces, cache_features
 from probface.train.live import LiveFeatures
+from probface.train.processes import threads_here
 from probface.types import Embeddings, FloatArray
 
+DEVICE_THREADS = 2
+"""That keep a GPU busy: one embeds while the other reads."""
 CALIBRATION_SEED = 8
 """Apart from training's seed, so that held-out images are degraded by draws of their own."""
 
@@ -61,6 +63,8 @@ class Workshop:
             ModelError, ProviderUnavailable: ONNX Runtime cannot load it.
         """
         taps = find_taps(backbone.model, backbone.face, flatten_last=recipe.head.flatten_last, names=recipe.head.taps)
+        if recipe.features == "live":  # nothing is kept for other recipes
+            taps = _less(taps, recipe.head)
         chosen = spec or backbone.input
         extractor = FeatureExtractor(backbone.model, taps, chosen, provider=provider, threads=1)
         return cls(backbone, recipe, chosen, taps, extractor, cache, provider)
@@ -85,21 +89,22 @@ class Workshop:
     @property
     def read(self) -> Taps:
         """The taps that the head reads, of all those extracted."""
-        head = self.recipe.head
-        pooled = (self.taps.names, self.taps.channels) if head.fusion else ((), ())
-        return replace(self.taps, names=pooled[0], channels=pooled[1], reads_embedding=head.embedding)
+        return replace(_less(self.taps, self.recipe.head), reads_embedding=self.recipe.head.embedding)
 
-    def source(self, people: Split, fabric: Any, progress: Progress | None) -> tuple[FeatureSource, int]:
-        """The features of the training people, and how many images have no usable face."""
+    @property
+    def digest(self) -> str:
+        """Of the backbone, its input and what is read of it."""
+        return f"{self.backbone.digest} {self.spec} {' '.join(self.read.spelling)}"
+
+    def source(self, people: Split, fabric: Any, progress: Progress | None) -> tuple[FeatureSource, tuple[str, ...]]:
+        """The features of the training people, and why images were left out."""
         recipe = self.recipe
         if recipe.features == "live":
             with fabric.rank_zero_first():
                 crops, missing = crops_of(people.training, recipe.data, self.spec, self.cache, progress)
-            taps = replace(self.read, reads_embedding=True)  # for mu, whether the head reads it or not
-            several = fabric.world_size > 1 and self.provider in WITH_DEVICES
-            provider = f"{self.provider}:{fabric.local_rank}" if several else self.provider
-            extractor = FeatureExtractor(self.backbone.model, taps, self.spec, provider=provider, threads=1)
-            return LiveFeatures(crops, extractor, fabric.global_rank, fabric.world_size), len(missing)
+            threads = threads_here() if self.provider == "cpu" else DEVICE_THREADS
+            live = LiveFeatures(crops, self.extractor, fabric.global_rank, fabric.world_size, threads, self.digest)
+            return live, _told(missing)
         if fabric.world_size > 1:
             raise InvalidValue(
                 f"recipe {recipe.name!r}: cached features train in one process, not {fabric.world_size}; set "
@@ -108,8 +113,8 @@ class Workshop:
         faces = self.faces(people.training, progress)
         copies = [c for variant in recipe.variants for c in self.features(faces, variant, recipe.seed, progress)]
         shares = [variant.share / variant.copies for variant in recipe.variants for _ in range(variant.copies)]
-        failed = len(people.training.left_out) + len(faces.failed)
-        return TrainingFeatures(copies, shares, faces.people, self.dim), failed
+        features = TrainingFeatures(copies, shares, faces.people, self.dim, f"{faces.digest} {self.digest}")
+        return features, _told(people.training.left_out + faces.failed)
 
     def contract(self, people: Split, licence: str) -> ModelContract:
         """What the model will say of itself, before calibration."""
@@ -152,3 +157,13 @@ class Workshop:
         mu = (raw / np.linalg.norm(raw, axis=1, keepdims=True)).astype(np.float32)
         reads = features[:, : weights.fc1_weight.shape[1]]
         return Embeddings(mu, np.exp(weights.log_sigma_sq(reads)).astype(np.float32))
+
+
+def _less(taps: Taps, head: HeadConfig) -> Taps:
+    """The taps without the pooled layers where the head does not fuse; with the embedding, for ``mu``."""
+    return taps if head.fusion else replace(taps, names=(), channels=())
+
+
+def _told(failed: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
+    """Messages of images that were left out."""
+    return tuple(reason if name in reason else f"{name}: {reason}" for name, reason in failed)

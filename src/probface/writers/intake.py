@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -19,7 +20,14 @@ from probface.readers.item import Item
 OnBroken: TypeAlias = Literal["error", "skip"]
 """What to do about an image that cannot be read: end with an error, or leave it out."""
 
+Prepare: TypeAlias = Callable[[Iterable[Item]], Iterable[Item]]
+"""What is done to the images of a set on their way into it: they come out with their labels, and in their order."""
+
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+
+
+class UnequalSizes(DataError):
+    """The images of a set differ in size, as photos do."""
 
 
 @dataclass(slots=True)
@@ -46,7 +54,7 @@ class Intake:
 
         Raises:
             UnreadableImage: one cannot be read, and such are errors.
-            DataError: one has another size than those before.
+            UnequalSizes: one has another size than those before.
         """
         try:
             contents = tuple(map(_encoded, items))
@@ -64,7 +72,7 @@ class Intake:
         if self.size is None:
             self.size, self._first = size, name
         if size != self.size:
-            raise DataError(
+            raise UnequalSizes(
                 f"image {name}: {size[1]} x {size[0]} pixels, and {self._first} has {self.size[1]} x {self.size[0]}; "
                 "a set holds aligned crops of one size, so cut all alike"
             )

@@ -10,14 +10,15 @@ The format of a record stands in :mod:`probface.readers.recordio`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from probface.errors import DataError, InvalidValue, StorageError
 from probface.readers.item import Broken, Item
 from probface.storage import replacing, storage_errors
-from probface.writers.intake import Intake, OnBroken
+from probface.writers.intake import Intake, OnBroken, Prepare
 from probface.writers.record_file import LONGEST_IMAGE, RecordFile
 
 _MOST = 1 << 24
@@ -43,22 +44,24 @@ def write_recordio(
     path: Path,
     *,
     broken: OnBroken = "error",
+    prepare: Prepare | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> WrittenSet:
     """Write a face set: ``path`` (a ``.rec``), its ``.idx``, and ``property`` and ``identities.txt`` beside it.
 
-    Encoded images are copied as they are. Labels that are whole numbers come first, by value, then all others, by
-    their text; they are numbered in this order without gaps, so 0 .. K - 1 stay what they are. Memory holds the items
-    and one image.
+    Encoded images are copied as they are, or as ``prepare`` gives them. Labels that are whole numbers come first, by
+    value, then all others, by their text; they are numbered in this order without gaps, so 0 .. K - 1 stay what they
+    are. Memory holds the items, one image, and what ``prepare`` has under way.
 
     The files are written under temporary names and moved into place when all are whole, the ``.rec`` last; an older
     one of its name is removed before. So after an error nothing new is left, and an older set is as it was; and
     wherever the process is killed, a ``.rec`` that stands has its own files beside it.
 
     Args:
-        items: labelled images of one size.
+        items: labelled images, of one size once they are prepared.
         path: the ``.rec`` file, the only one of its folder.
         broken: what to do about an image that cannot be read: end with an error, or leave it out.
+        prepare: given the images in the order of the file, gives those to write, such as their aligned faces.
         progress: told how many images are done, and of how many.
 
     Raises:
@@ -70,7 +73,8 @@ def write_recordio(
     index, sizes, names = path.with_suffix(".idx"), path.with_name("property"), path.with_name("identities.txt")
     _check_place(path, index, sizes, names)
     intake = Intake(broken)
-    people = _by_person(items, intake)
+    ordered = _by_person(items, intake)
+    prepared = ordered if prepare is None else prepare(ordered)
     with (  # left in the opposite order: the .rec is moved last
         replacing(path) as new_path,
         replacing(index) as new_index,
@@ -78,7 +82,8 @@ def write_recordio(
         replacing(names) as new_names,
     ):
         with storage_errors(path), new_path.open("wb") as file, new_index.open("w", encoding="ascii") as lines:
-            images, written = _write(people, intake, RecordFile(file, lines), progress or (lambda *_: None))
+            records = RecordFile(file, lines)
+            images, written = _write(prepared, len(ordered), intake, records, progress or (lambda *_: None))
         if intake.size is None:
             raise DataError(f"{path}: no image to write; give at least one that can be read")
         new_sizes.write_text("{},{},{}\n".format(len(written), *intake.size), encoding="ascii")
@@ -103,8 +108,8 @@ def _check_place(path: Path, *beside: Path) -> None:
         raise StorageError(f"{taken[0]}: is there and no part of a set; remove it or choose another folder")
 
 
-def _by_person(items: Iterable[Item], intake: Intake) -> Mapping[str, list[Item]]:
-    """Label -> its images, in the order of the labels."""
+def _by_person(items: Iterable[Item], intake: Intake) -> list[Item]:
+    """The labelled images, person by person, in the order of the labels."""
     people: dict[str, list[Item]] = {}
     count = 0
     for item in items:
@@ -121,7 +126,7 @@ def _by_person(items: Iterable[Item], intake: Intake) -> Mapping[str, list[Item]
         raise DataError(
             f"{count} images of {len(people)} people: a face set can number {_MOST - 1} records; divide it into several"
         )
-    return dict(sorted(people.items(), key=lambda entry: _place(entry[0])))
+    return [item for label in sorted(people, key=_place) for item in people[label]]
 
 
 def _check_label(label: str) -> None:
@@ -137,7 +142,7 @@ def _place(label: str) -> tuple[bool, int, str]:
 
 
 def _write(
-    people: Mapping[str, list[Item]], intake: Intake, records: RecordFile, progress: Callable[[int, int], None]
+    items: Iterable[Item], total: int, intake: Intake, records: RecordFile, progress: Callable[[int, int], None]
 ) -> tuple[int, list[str]]:
     """Write all records.
 
@@ -146,11 +151,11 @@ def _write(
     """
     names: list[str] = []
     ranges: list[tuple[int, int]] = []
-    done, total = 0, sum(map(len, people.values()))
+    done = 0
     records.add((0, 0))  # not yet known; as long as what will stand there
-    for name, items in people.items():
+    for name, own in groupby(items, key=lambda item: item.label or ""):
         first = records.next
-        for item in items:
+        for item in own:
             for content in intake.read(item) or ():
                 if len(content) > LONGEST_IMAGE:
                     raise DataError(
