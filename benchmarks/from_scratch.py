@@ -14,7 +14,7 @@ import argparse
 from pathlib import Path
 
 from lfw_evidence import Cross, cross_section, pairs_section
-from lfw_judge import Judge
+from lfw_judge import JUDGE_FOLDS, Judge
 from probface.models.head_weights import load_head
 from probface.models.weights import writable_cache_folder
 
@@ -25,12 +25,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--backbone", type=Path, required=True)
     parser.add_argument("--head", type=Path, required=True)
+    parser.add_argument("--folds", type=int, nargs="+", default=JUDGE_FOLDS, help="whose people judge")
     parser.add_argument("--cache", type=Path, default=None)
     options = parser.parse_args()
     head = load_head(options.head / "head.safetensors")
     flatten = head.contract.features[0].startswith("flatten:")
     cache = options.cache or writable_cache_folder() / "train"
-    judge = Judge(options.data, cache, flatten_last=flatten, backbone=options.backbone)
+    judge = Judge(options.data, cache, flatten_last=flatten, backbone=options.backbone, folds=tuple(options.folds))
     images = len(judge.faces.names)
     print(f"{images} images of {judge.people} people, {len(judge.pairs)} pairs; 95 % intervals over people\n")
     print(pairs_section(judge, head))

@@ -72,18 +72,26 @@ class Draws:
 class Judge:
     """All images that occur in the pairs of the judge's folds."""
 
-    def __init__(self, root: Path, cache: Path, *, flatten_last: bool = False, backbone: str | Path = "sface") -> None:
+    def __init__(
+        self,
+        root: Path,
+        cache: Path,
+        *,
+        flatten_last: bool = False,
+        backbone: str | Path = "sface",
+        folds: tuple[int, ...] = JUDGE_FOLDS,
+    ) -> None:
         self.backbone = resolve_backbone(backbone)
         self.taps = find_taps(self.backbone.model, self.backbone.face, flatten_last=flatten_last)
         self.extractor = FeatureExtractor(self.backbone.model, self.taps, self.backbone.input, threads=1)
         self.cache = cache
         lfw = find_lfw(root)
         self.all_pairs = read_pairs(lfw.pairs)
-        self.pairs = tuple(pair for pair in self.all_pairs if pair.fold in JUDGE_FOLDS)
+        self.pairs = tuple(pair for pair in self.all_pairs if pair.fold in folds)
         self._items = {item.name: item for item in lfw_images(root)}
-        folds = people_folds(lfw.people)
+        fold_of = people_folds(lfw.people)
         self.faces = self.faces_of(self.pairs)
-        wrong = [name for name in self.faces.names if folds[name.split("/")[0]] not in JUDGE_FOLDS]
+        wrong = [name for name in self.faces.names if fold_of[name.split("/")[0]] not in folds]
         if wrong or self.faces.failed:
             raise SystemExit(f"judge: {wrong[:3]} are not of its folds, or {self.faces.failed[:3]} have no face")
         self.place = {name: row for row, name in enumerate(self.faces.names)}

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from probface.score.mls import mls, mls_matrix
     from probface.score.quality import quality
     from probface.train.backbone import train_backbone
+    from probface.train.convert import convert_tf1
     from probface.train.head import train_head
     from probface.types import EmbeddedFace, Embeddings, Face, Verification
 
@@ -42,6 +43,7 @@ _HOMES = {
     "Recogniser": "pipeline.recogniser",
     "Verification": "types",
     "comparison_page": "report.comparison",
+    "convert_tf1": "train.convert",
     "cosine": "score.cosine",
     "cosine_matrix": "score.cosine",
     "degrade": "face.degrade",
@@ -72,6 +74,7 @@ __all__ = [
     "Recogniser",
     "Verification",
     "comparison_page",
+    "convert_tf1",
     "cosine",
     "cosine_matrix",
     "degrade",

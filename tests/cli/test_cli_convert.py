@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from people_folder import write_people
+from safetensors import safe_open
 
 from photos import save
 from probface.cli.app import run
@@ -58,8 +59,16 @@ def test_a_model_that_runs(tmp_path: Path, capsys: Capture) -> None:
     assert contract["features"] == shown
 
 
-def _contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+def _contents(folder: Path) -> dict[str, object]:
+    """File -> what is in it: its bytes, but safetensors writes its metadata in another order each time."""
+    return {
+        path.name: _tensors(path) if path.suffix == ".safetensors" else path.read_bytes() for path in folder.iterdir()
+    }
+
+
+def _tensors(path: Path) -> tuple[dict[str, str], dict[str, bytes]]:
+    with safe_open(path, "numpy") as file:
+        return file.metadata(), {name: file.get_tensor(name).tobytes() for name in file.keys()}  # noqa: SIM118
 
 
 def test_the_function_makes_what_the_verb_makes(tmp_path: Path, capsys: Capture) -> None:

@@ -56,7 +56,7 @@ def pack_command(
 ) -> int:
     """Pack aligned face images, as they are, into one training set or one verification set.
 
-    Of photos, --align packs the most central face, aligned as ArcFace is trained, losslessly.
+    Of photos, --align packs the most central face, cut out by ArcFace's template, as PNG.
     Beside FILE.rec come its .idx, property, and identities.txt with the name of each label.
 
     Example: probface data pack people/ --out set/train.rec --align
