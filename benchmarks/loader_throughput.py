@@ -3,8 +3,8 @@
     python benchmarks/loader_throughput.py
 
 Reads aligned 112 x 112 JPEG faces from a .rec file. The loader draws shuffled batches, decodes and checks the images,
-mirrors half of them and stacks them; the bare decoder is Pillow on bytes that are in memory already, in
-as many threads. Both in turns, in one process; the ratio of the medians is the claim (at least 0.9).
+and stacks them (mirroring and scaling are done where the network is); the bare decoder is Pillow on bytes that are in
+memory already, in as many threads. Both in turns, in one process; the ratio of the medians is the claim (at least 0.9).
 """
 
 from __future__ import annotations

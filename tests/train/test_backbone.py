@@ -23,6 +23,7 @@ from probface.loss.margin import with_margin
 from probface.models.backbone import load_backbone
 from probface.nn.architecture import as_module, build_backbone
 from probface.nn.network_file import load_network
+from probface.nn.scaling import mirrored_where
 from probface.readers.open import open_items
 from probface.train import backbone_loop, checkpoint
 from probface.train.augmentation import Augmentation
@@ -256,7 +257,10 @@ def test_a_face_is_changed_by_its_place_in_the_whole_batch_alone() -> None:
 
     def changed(mirror: float, degraded: float, start: int, places: range) -> list[np.ndarray]:
         change = Augmentation(AugmentConfig(mirror, degraded), 7, 3, 400, start)
-        return [change(image, place) for place in places]
+        degraded_ = np.stack([change(image, place) for place in places])
+        planes = torch.from_numpy(degraded_).permute(0, 3, 1, 2)
+        seen = mirrored_where(planes, torch.from_numpy(change.mirror[places.start : places.stop]))
+        return list(seen.permute(0, 2, 3, 1).numpy())
 
     whole = changed(0.5, 0.3, 0, range(400))
     for place, face in enumerate(changed(0.5, 0.3, 200, range(200)), start=200):  # as the second of two processes

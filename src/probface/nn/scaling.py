@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from probface.contract import InputSpec
@@ -19,3 +20,8 @@ def scaled(crops: Tensor, spec: InputSpec) -> Tensor:
     """
     ordered = crops if spec.channels == "rgb" else crops.flip(-1)
     return (ordered.permute(0, 3, 1, 2).float() - spec.mean) / spec.scale
+
+
+def mirrored_where(images: Tensor, which: Tensor) -> Tensor:
+    """(N, C, H, W) images, left for right where the (N,) bool ``which`` says so."""
+    return torch.where(which[:, None, None, None], images.flip(3), images)

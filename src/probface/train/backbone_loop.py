@@ -17,7 +17,7 @@ from torch import Tensor
 from probface.errors import DataError, InvalidValue, TrainingError
 from probface.nn.architecture import as_module, build_backbone
 from probface.nn.face_network import FaceNetwork
-from probface.nn.scaling import scaled
+from probface.nn.scaling import mirrored_where, scaled
 from probface.pipeline.parallel import ordered_map
 from probface.train import checkpoint
 from probface.train.augmentation import Augmentation
@@ -98,10 +98,11 @@ def fit_backbone(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Part:
-    """One forward and backward pass: (b, H, W, 3) uint8 faces and (b,) labels; what could not be read."""
+    """One forward and backward pass: (b, H, W, 3) uint8 faces, (b,) labels, (b,) which to mirror; what was broken."""
 
     images: Tensor
     labels: Tensor
+    mirror: Tensor
     broken: tuple[str, ...]
 
 
@@ -149,6 +150,7 @@ class _Run:
             self.unreadable.add(part.broken)
             with self._fabric.no_backward_sync(self._wrapped, enabled=number < len(parts)):
                 images = scaled(part.images.to(self._fabric.device), self._recipe.architecture.input)
+                images = mirrored_where(images, part.mirror.to(self._fabric.device))
                 embedding, _ = self._wrapped(images)
                 with torch.autocast(self._fabric.device.type, enabled=False):
                     loss = self._layer(embedding, part.labels.to(self._fabric.device)) / len(parts)
@@ -209,7 +211,8 @@ class _Run:
         start = (self._rank * recipe.optimiser.accumulate + part) * each
         change = Augmentation(recipe.augment, recipe.seed, step, len(images), start)
         batch = read_batch(self._crops, images[start : start + each], change)
-        return _Part(torch.from_numpy(batch.crops), torch.from_numpy(batch.people), batch.broken)
+        mirror = torch.from_numpy(change.mirror[:each])
+        return _Part(torch.from_numpy(batch.crops), torch.from_numpy(batch.people), mirror, batch.broken)
 
 
 def _check_common(fabric: Any, first: int, folder: Path) -> None:
