@@ -72,7 +72,7 @@ def test_any_architecture_where_none_is_expected(saved: Path) -> None:
     [
         (Architecture("resface20", 0.5, 8, 0.25), r": width is 0\.0625, must be 0\.5; give"),
         (
-            Architecture("iresnet18", 1 / 16, 9, 0.25),
+            Architecture("iresnet18", 1 / 16, 9),
             r": name is 'resface20', must be 'iresnet18', dim is 8, must be 9; give",
         ),
     ],

@@ -6,6 +6,7 @@ In float32 a ResFace with fresh weights is so steep that two orders of one sum p
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
 import torch
 import torch.distributed as dist
 from ranks import on_ranks
@@ -56,6 +57,7 @@ def averaged(network: nn.Module, ranks: int) -> None:
         parameter.grad /= ranks
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_to_the_last_digits(tmp_path: Path) -> None:
     one = trained(0, 1)
     two = on_ranks("test_ranks_in_float64", "trained", 2, tmp_path)
