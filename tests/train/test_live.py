@@ -3,11 +3,13 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from people_folder import write_people
 
 from probface.encoder.features import FeatureExtractor
@@ -163,7 +165,17 @@ def test_two_processes_give_the_loss_curve_of_one(people: Path, network_files: d
     assert curves[0][-1] < curves[0][0]
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As in the script: sums are the same to the bit with the same number of threads only."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
 def test_a_killed_live_training_resumes_to_the_same_weights(
     people: Path, network_files: dict[str, Path], live: LiveFeatures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
