@@ -96,6 +96,7 @@ def test_two_processes_train_as_one(people: Path, script: Path, tmp_path: Path) 
     ended = torchrun(script, 2, people, tmp_path / "two", "slow", "new")
     assert ended.returncode == 0, ended.stderr
     assert "Warning" not in ended.stderr
+    assert "deprecated" not in ended.stderr
     one, two = alone(people, tmp_path / "one", "slow"), losses(tmp_path / "two")
     assert two == pytest.approx(one, abs=1e-4)
     states = [checkpoint.latest(tmp_path / name, checkpoint.Origin(SLOW)) for name in ("one", "two")]
@@ -209,3 +210,16 @@ def test_the_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert threads_here() == 5
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "40")
     assert threads_here() == 1
+
+
+@pytest.mark.slow
+def test_processes_that_find_other_states_end_and_say_so(people: Path, script: Path, tmp_path: Path) -> None:
+    """As on two machines without a shared folder: each process has an output folder of its own here."""
+    own = script.with_name("own.py")
+    own.write_text(script.read_text().replace("train_backbone(people, out,", "train_backbone(people, out + rank,"))
+    own.write_text(own.read_text().replace("import sys\n", "import os, sys\nrank = os.environ['RANK']\n", 1))
+    (tmp_path / "run0").mkdir()
+    alone(people, tmp_path / "run0", "parts")
+    ended = torchrun(own, 2, people, tmp_path / "run", "parts", "resume")
+    assert ended.returncode != 0
+    assert "the processes find checkpoints of steps [0, 6]; give all machines one folder" in ended.stderr

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from probface.errors import DataError, InvalidValue, TrainingError
@@ -124,7 +125,7 @@ class _Run:
         self._origin = checkpoint.Origin(recipe, crops.digest)
         state = checkpoint.begin(folder, self._origin, resume=resume)
         self.first = state.step if state is not None else 0
-        _check_common(fabric, self.first, folder)
+        _check_common(self._ranks, self.first, folder)
         self.unreadable = UnreadableImages(folder, self._rank, anew=self.first == 0)
         if state is not None:
             self._restore(state)
@@ -215,8 +216,11 @@ class _Run:
         return _Part(torch.from_numpy(batch.crops), torch.from_numpy(batch.people), mirror, batch.broken)
 
 
-def _check_common(fabric: Any, first: int, folder: Path) -> None:
-    steps = fabric.all_gather(torch.tensor(first)).flatten().tolist()
+def _check_common(ranks: int, first: int, folder: Path) -> None:
+    if ranks == 1:
+        return
+    steps: list[int] = [0] * ranks
+    dist.all_gather_object(steps, first)
     if len(set(steps)) > 1:
         raise TrainingError(
             f"{folder}: the processes find checkpoints of steps {sorted(set(steps))}; give all machines one folder"
