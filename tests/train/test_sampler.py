@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -60,3 +62,18 @@ def test_every_image_of_a_person_is_as_likely() -> None:
         mine = drawn[labels == person]
         expected = 3 * 3000 / count
         assert np.abs(mine - expected).max() < 5 * np.sqrt(expected), (person, mine)
+
+
+def test_a_step_costs_the_batch_and_not_the_people() -> None:
+    """At 100,000 people: what a step allocates is a few times the batch, and as much as at 1,000."""
+    peaks = []
+    for people in (1_000, 100_000):
+        sampler = BalancedSampler(np.repeat(np.arange(people), 3), [1.0, 2.0], people=32, images=4, seed=0)
+        sampler(0)
+        tracemalloc.start()
+        images, _, labels = sampler(1)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert len(np.unique(images // 3)) == len(np.unique(labels)) == 32
+    assert peaks[1] < 64 * 1024
+    assert peaks[1] < 2 * peaks[0]
