@@ -17,7 +17,7 @@ from probface.train.backbone_config import BackboneRecipe, read_backbone_recipe
 from probface.train.backbone_loop import BackboneLog, fit_backbone
 from probface.train.data import crops_of, split
 from probface.train.features import Progress
-from probface.train.log import write_provenance
+from probface.train.log import told, write_provenance
 from probface.train.processes import Device, processes, seeded
 
 
@@ -79,8 +79,7 @@ def train_backbone(
             crops, failed = crops_of(split(Path(data), people).training, people, spec, place, progress)
         if crops.classes < 2:
             raise DataError(f"{data}: one identity only; training tells identities apart, bring two or more")
-        left_out = [reason if name in reason else f"{name}: {reason}" for name, reason in failed]
-        network = fit_backbone(crops, config, folder, fabric, left_out=left_out, resume=resume, on_log=on_log)
+        network = fit_backbone(crops, config, folder, fabric, left_out=told(failed), resume=resume, on_log=on_log)
         if fabric.global_rank == 0:
             write_provenance(folder, config)
             _exported(network, config, folder)

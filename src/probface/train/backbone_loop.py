@@ -84,7 +84,7 @@ def fit_backbone(
                 done = step + 1
                 if done % LOG_EVERY == 0 or done == config.steps:
                     speed = (done - run.first) * config.batch / (time.perf_counter() - began)
-                    line = BackboneLog(done, config.steps, run.finite(loss, done), config.rate(step), round(speed, 1))
+                    line = BackboneLog(done, config.steps, loss.item(), config.rate(step), round(speed, 1))
                     if log is not None:
                         log.write(asdict(line))
                         if on_log is not None:

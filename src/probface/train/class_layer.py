@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from probface.errors import InvalidValue
 from probface.loss.margin import Margin, with_margin
+from probface.train.processes import gathered
 
 
 class ClassLayer(nn.Module):
@@ -69,7 +70,7 @@ class ClassLayer(nn.Module):
         unit = functional.normalize(embedding.to(self.weight.dtype))
         if self.ranks > 1:
             unit = _GatherRows.apply(unit)  # type: ignore[no-untyped-call]
-            labels = _gather(labels)
+            labels = gathered(labels)
         cos = unit @ functional.normalize(self.weight).T
         mine = torch.nonzero((labels >= self.first) & (labels < self.first + cos.shape[1]))[:, 0]
         column = labels[mine] - self.first
@@ -119,7 +120,7 @@ class _GatherRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:
         ctx.count = len(rows)
-        return _gather(rows)
+        return gathered(rows)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
@@ -127,9 +128,3 @@ class _GatherRows(torch.autograd.Function):
         dist.all_reduce(slope)
         rank, ranks = dist.get_rank(), dist.get_world_size()
         return slope[rank * ctx.count : (rank + 1) * ctx.count] * ranks
-
-
-def _gather(rows: Tensor) -> Tensor:
-    parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
-    dist.all_gather(parts, rows.contiguous())
-    return torch.cat(parts)

@@ -14,9 +14,7 @@ from functools import partial
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from numpy.typing import NDArray
-from torch import Tensor
 
 from probface.encoder.features import FeatureExtractor
 from probface.errors import InvalidValue
@@ -25,7 +23,7 @@ from probface.train.config import HeadRecipe
 from probface.train.crops import CropSource, read_batch
 from probface.train.feature_source import FeatureBatch, balanced_sampler
 from probface.train.features import change_by
-from probface.train.processes import threads_here
+from probface.train.processes import gathered, threads_here
 from probface.train.sampler import BalancedSampler
 from probface.types import FloatArray, Image
 
@@ -113,20 +111,9 @@ class LiveFeatures:
     def _whole(self, part: FeatureBatch) -> FeatureBatch:
         if self.ranks == 1:
             return part
-        return FeatureBatch(
-            _gathered(part.fused), _gathered_numbers(part.images), _gathered_numbers(part.labels), part.broken
-        )
+        images, labels = (gathered(torch.from_numpy(numbers)).numpy() for numbers in (part.images, part.labels))
+        return FeatureBatch(gathered(part.fused), images, labels, part.broken)
 
     def _embed_clean(self, images: NDArray[np.int64]) -> FloatArray:
         batch = read_batch(self.crops, images, lambda image, _: image)
         return self.extractor.extract(batch.crops)
-
-
-def _gathered(rows: Tensor) -> Tensor:
-    parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
-    dist.all_gather(parts, rows.contiguous())
-    return torch.cat(parts)
-
-
-def _gathered_numbers(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-    return _gathered(torch.from_numpy(np.ascontiguousarray(numbers))).numpy()

@@ -80,6 +80,11 @@ class UnreadableImages:
                 file.write("".join(f"{message}\n" for message in new))
 
 
+def told(failed: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """The messages of images that were left out, given as (name, reason)."""
+    return tuple(reason if name in reason else f"{name}: {reason}" for name, reason in failed)
+
+
 def write_provenance(folder: Path, recipe: Recipe) -> None:
     """Write the recipe with the exact versions and the git revision of the code, where that is known."""
     versions = {"python": platform.python_version()}

@@ -71,6 +71,13 @@ def processes(precision: str = "float32", device: Device = "auto") -> Iterator[A
             dist.destroy_process_group()
 
 
+def gathered(rows: torch.Tensor) -> torch.Tensor:
+    """(b, ...) rows of every process, in the order of the ranks; b is the same for all."""
+    parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, rows.contiguous())
+    return torch.cat(parts)
+
+
 def threads_here() -> int:
     """How many threads this process may keep busy: its share of the cores."""
     return max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

@@ -23,6 +23,7 @@ from probface.train.data import Split, crops_of
 from probface.train.feature_source import FeatureSource, TrainingFeatures
 from probface.train.features import Faces, Progress, cache_faces, cache_features
 from probface.train.live import LiveFeatures
+from probface.train.log import told
 from probface.train.processes import threads_here
 from probface.types import Embeddings, FloatArray
 
@@ -104,7 +105,7 @@ class Workshop:
                 crops, missing = crops_of(people.training, recipe.data, self.spec, self.cache, progress)
             threads = threads_here() if self.provider == "cpu" else DEVICE_THREADS
             live = LiveFeatures(crops, self.extractor, fabric.global_rank, fabric.world_size, threads, self.digest)
-            return live, _told(missing)
+            return live, told(missing)
         if fabric.world_size > 1:
             raise InvalidValue(
                 f"recipe {recipe.name!r}: cached features train in one process, not {fabric.world_size}; set "
@@ -114,7 +115,7 @@ class Workshop:
         copies = [c for variant in recipe.variants for c in self.features(faces, variant, recipe.seed, progress)]
         shares = [variant.share / variant.copies for variant in recipe.variants for _ in range(variant.copies)]
         features = TrainingFeatures(copies, shares, faces.people, self.dim, f"{faces.digest} {self.digest}")
-        return features, _told(people.training.left_out + faces.failed)
+        return features, told(people.training.left_out + faces.failed)
 
     def contract(self, people: Split, licence: str) -> ModelContract:
         """What the model will say of itself, before calibration."""
@@ -162,8 +163,3 @@ class Workshop:
 def _less(taps: Taps, head: HeadConfig) -> Taps:
     """The taps without the pooled layers where the head does not fuse; with the embedding, for ``mu``."""
     return taps if head.fusion else replace(taps, names=(), channels=())
-
-
-def _told(failed: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
-    """Messages of images that were left out."""
-    return tuple(reason if name in reason else f"{name}: {reason}" for name, reason in failed)
