@@ -86,7 +86,7 @@ class Embeddings:
                 f"sigma_sq of shape {sigma_sq.shape}, {sigma_sq.dtype}: must be float32, "
                 f"({len(mu)}, 1) or {mu.shape} to go with mu"
             )
-        lengths = np.linalg.norm(mu, axis=1)
+        lengths = np.sqrt(np.einsum("nd,nd->n", mu, mu))  # without a copy of mu, which may be mapped from disk
         off = np.flatnonzero(~(np.abs(lengths - 1) <= UNIT_TOLERANCE))
         if len(off):
             raise InvalidValue(f"mu row {off[0]} has length {lengths[off[0]]:.6g}: must be 1; normalise the rows")
