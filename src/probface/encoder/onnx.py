@@ -31,7 +31,7 @@ class Encoder:
         self, model: ResolvedModel | str | os.PathLike[str], *, provider: str = "cpu", threads: int = 0
     ) -> None:
         resolved = model if isinstance(model, ResolvedModel) else resolve_model(model)
-        self._contract = resolved.contract
+        self._contract, self._digest = resolved.contract, resolved.digest
         self._network = Network(
             resolved.onnx, resolved.contract.input, (MU, SIGMA_SQ), provider=provider, threads=threads
         )
@@ -40,6 +40,11 @@ class Encoder:
     def contract(self) -> ModelContract:
         """The model contract."""
         return self._contract
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 that tells this model from any other."""
+        return self._digest
 
     def encode(self, crops: Image, batch_size: int = DEFAULT_BATCH) -> Embeddings:
         """Embed aligned faces.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -32,11 +33,14 @@ class ResolvedModel:
         name: the contract's name of it.
         onnx: the file, or its bytes where it was put together in memory.
         contract: what the model says of itself.
+        digest: SHA-256 that tells this model from any other: of the file, or of the digests of its backbone and head;
+            empty for one put together by hand.
     """
 
     name: str
     onnx: Path | bytes
     contract: ModelContract
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ def resolve_model(model: str | os.PathLike[str]) -> ResolvedModel:
             f"{path}: a face network without uncertainty head; train one: "
             f"probface train head --backbone {path} --data DIR --out DIR"
         )
-    return ResolvedModel(contract.name, path, contract)
+    return ResolvedModel(contract.name, path, contract, _file_digest(path))
 
 
 def build_model(
@@ -111,9 +115,11 @@ def build_model(
     if record.head is None:
         raise InvalidValue(f"model {record.name!r}: a {record.kind}, must be a recogniser; choose another")
     backbone = _load_record(record, weights)
-    trained = load_head(head or head_file(record.head))
+    head = head or head_file(record.head)
+    trained = load_head(head)
     model = graft(backbone.model, trained, backbone_digest=backbone.digest)
-    return ResolvedModel(trained.contract.name, model.SerializeToString(), trained.contract)
+    digest = hashlib.sha256(f"{backbone.digest} {_file_digest(head)}".encode()).hexdigest()
+    return ResolvedModel(trained.contract.name, model.SerializeToString(), trained.contract, digest)
 
 
 def resolve_backbone(backbone: str | os.PathLike[str], *, embedding: str | None = None) -> Backbone:
@@ -133,6 +139,11 @@ def resolve_backbone(backbone: str | os.PathLike[str], *, embedding: str | None 
     if isinstance(backbone, str) and backbone in known:
         return _load_record(known[backbone])
     return load_backbone(_model_file(backbone, sorted(known), TRAINED_BACKBONE), embedding)
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _load_record(record: ModelRecord, weights: str | os.PathLike[str] | None = None) -> Backbone:
