@@ -13,8 +13,8 @@ from probface.score.by_metric import score_matrix as formula_matrix
 from probface.score.mls import mls_matrix
 from probface.types import METRICS, Embeddings, FloatArray, Metric
 
-PRODUCT_ROWS = 128
-"""Rows of a product that are turned into scores while they are in the cache."""
+PRODUCT_ROWS = 1024
+"""Rows to a matrix product: fewer cost the product more than the cache saves the logarithms."""
 
 
 def score_matrix(

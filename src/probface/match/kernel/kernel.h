@@ -11,7 +11,7 @@ constexpr int kPanel = 6;          // probes to a panel: what fits the registers
 constexpr int kLanes = 32;         // running sums of the float64 inner product; the order of its additions is fixed
 
 // The inner loops, once for each instruction set. Every routine gives the same answer on every set, but for `float_panel`,
-// whose rounding the filter's slack covers, and `fast_mls_row` and `mls_panel`, which are float32 results.
+// whose rounding the filter's slack covers, and `fast_mls_row` and `mls_tile`, which are float32 results.
 struct InstructionSet {
     const char *name;
     bool fast_int8;  // whole-number products at full speed: the int8 filter pays for large batches of probes
@@ -37,10 +37,11 @@ struct InstructionSet {
                        int probes, float tile_residual, float tile_norm, double tile_inverse_scale, int32_t *least);
     // cosines to FastMLS in place: row[r] = (2 row[r] - 2) / (s + sigma_sq[r]) - log(s + sigma_sq[r]).
     void (*fast_mls_row)(float *row, const float *sigma_sq, float s, int64_t count);
-    // MLS with D variances of one probe with kTile references, `merge` dimensions to one division and one logarithm.
-    //   mu_tile, sigma_tile: [dim][kTile], all variances times 2^-exponent and mu times its root; scores: [kTile]
-    void (*mls_panel)(const float *mu, const float *sigma_sq, const float *mu_tile, const float *sigma_tile, int dim,
-                      int merge, float *scores);
+    // MLS with D variances of `rows` probes with kTile references, `merge` dimensions to one division.
+    //   mu_tile, sigma_tile: [dim][kTile]; part: room for 2 * dim * kTile; scores: [rows][kTile]
+    // The caller has scaled variances and squared distances so that products of `merge` of them stay within float32.
+    void (*mls_tile)(const float *mu, const float *sigma_sq, int64_t rows, const float *mu_tile, const float *sigma_tile,
+                     int dim, int merge, float *part, float *scores);
 };
 
 const InstructionSet *avx512_vnni();  // null where the compiler knows no such instructions

@@ -9,6 +9,8 @@
 
 namespace probface {
 
+constexpr int64_t kBlockRows = 256;
+
 void fast_mls_matrix(const InstructionSet &set, float *cosines, int64_t rows, int64_t columns, int64_t stride,
                      const float *row_sigma_sq, const float *column_sigma_sq, int threads) {
     in_parallel(threads, rows, [&](int, int64_t row) {
@@ -31,10 +33,13 @@ void mls_matrix(const InstructionSet &set, const float *mu_i, const float *sigma
         }
         set.transpose(mu_rows, dim, mu.data());
         set.transpose(sigma_rows, dim, sigma.data());
-        float scores[kTile];
-        for (int64_t row = 0; row < rows; ++row) {
-            set.mls_panel(mu_i + row * dim, sigma_sq_i + row * dim, mu.data(), sigma.data(), dim, merge, scores);
-            std::memcpy(out + row * columns + first, scores, size_t(used) * sizeof(float));
+        std::vector<float> part(size_t(dim) * 2 * kTile), scores(size_t(kBlockRows) * kTile);
+        for (int64_t start = 0; start < rows; start += kBlockRows) {
+            const int64_t count = std::min(kBlockRows, rows - start);
+            set.mls_tile(mu_i + start * dim, sigma_sq_i + start * dim, count, mu.data(), sigma.data(), dim, merge,
+                         part.data(), scores.data());
+            for (int64_t row = 0; row < count; ++row)
+                std::memcpy(out + (start + row) * columns + first, &scores[size_t(row) * kTile], used * sizeof(float));
         }
     });
 }

@@ -161,11 +161,9 @@ double dot(const float *a, const float *b, int dim) {
 // log(x) of positive normal numbers to about 1e-7, from exponent and mantissa (the polynomial is Cephes' logf).
 inline Floats natural_log(Floats x) {
     Ints bits = (Ints)x;
-    Ints exponent = ((bits >> 23) & 255) - 127;
-    Floats m = (Floats)((bits & 0x007fffff) | 0x3f800000);  // in [1, 2)
-    Ints large = m > 1.41421356f;
-    m = (Floats)((Ints)(m * 0.5f) & large) + (Floats)((Ints)m & ~large);
-    Floats e = __builtin_convertvector(exponent - large, Floats);  // a true lane is -1
+    Ints exponent = (bits - 0x3f3504f3) >> 23;          // 0x3f3504f3 is the square root of 1/2
+    Floats m = (Floats)(bits - (exponent << 23));       // in [sqrt(1/2), sqrt(2))
+    Floats e = __builtin_convertvector(exponent, Floats);
     Floats f = m - 1.0f, z = f * f;
     Floats y = f * 7.0376836292e-2f - 1.1514610310e-1f;
     y = y * f + 1.1676998740e-1f;
@@ -233,48 +231,82 @@ void fast_mls_row(float *row, const float *sigma_sq, float s, int64_t count) {
     }
 }
 
-// n1 / d1 + n2 / d2 = (n1 d2 + n2 d1) / (d1 d2) and log d1 + log d2 = log(d1 d2), over Merge dimensions.
-template <int Merge>
-inline void mls_panel_of(const float *mu, const float *sigma_sq, const float *mu_tile, const float *sigma_tile, int dim,
-                         float *scores) {
-    for (int part = 0; part < kTile; part += kWidth) {
-        Floats distance{}, logs{};
-        int d = 0;
-        for (; d + Merge <= dim; d += Merge) {
-            Floats above[Merge], below[Merge];
-            for (int i = 0; i < Merge; ++i) {
-                Floats apart = mu[d + i] - load<Floats>(mu_tile + (d + i) * kTile + part);
-                above[i] = apart * apart;
-                below[i] = sigma_sq[d + i] + load<Floats>(sigma_tile + (d + i) * kTile + part);
-            }
-            for (int pair = 1; pair < Merge; pair *= 2)
-                for (int i = 0; i < Merge; i += 2 * pair) {
-                    above[i] = above[i] * below[i + pair] + above[i + pair] * below[i];
-                    below[i] *= below[i + pair];
-                }
-            distance += above[0] / below[0];
-            logs += natural_log(below[0]);
+// The logarithm of a long product: exponents are added as whole numbers, mantissas multiplied, the logarithm taken once.
+struct LogOfProduct {
+    Ints exponents = Ints{};
+    Floats mantissas = Floats{} + 1.0f;
+    int factors = 0;
+
+    void multiply(Floats x) {
+        exponents += ((Ints)x >> 23) - 127;  // x is positive and normal
+        mantissas *= (Floats)(((Ints)x & 0x007fffff) | 0x3f800000);
+        if (++factors == 64) {  // each is below 2, and 2^64 is far from the end of float32
+            exponents += ((Ints)mantissas >> 23) - 127;
+            mantissas = (Floats)(((Ints)mantissas & 0x007fffff) | 0x3f800000);
+            factors = 0;
         }
-        for (; d < dim; ++d) {
-            Floats apart = mu[d] - load<Floats>(mu_tile + d * kTile + part);
-            Floats below = sigma_sq[d] + load<Floats>(sigma_tile + d * kTile + part);
-            distance += apart * apart / below;
-            logs += natural_log(below);
-        }
-        store(scores + part, -0.5f * (distance + logs));
+    }
+    Floats value() const {
+        return natural_log(mantissas) + __builtin_convertvector(exponents, Floats) * 0.693147181f;
+    }
+};
+
+struct Fraction {
+    Floats above, below;
+};
+
+// The sum of N squared distances over their variances, as one fraction: n1 / d1 + n2 / d2 = (n1 d2 + n2 d1) / (d1 d2).
+//   part: [dim][2][kWidth], means and variances of kWidth references
+template <int N>
+__attribute__((always_inline)) inline Fraction fraction(const float *mu, const float *sigma_sq, const float *part) {
+    if constexpr (N == 1) {
+        Floats apart = *mu - load<Floats>(part);
+        return {apart * apart, *sigma_sq + load<Floats>(part + kWidth)};
+    } else {
+        Fraction a = fraction<N / 2>(mu, sigma_sq, part);
+        Fraction b = fraction<N / 2>(mu + N / 2, sigma_sq + N / 2, part + N * kWidth);
+        return {a.above * b.below + b.above * a.below, a.below * b.below};
     }
 }
 
-void mls_panel(const float *mu, const float *sigma_sq, const float *mu_tile, const float *sigma_tile, int dim, int merge,
-               float *scores) {
-    if (merge >= 8) return mls_panel_of<8>(mu, sigma_sq, mu_tile, sigma_tile, dim, scores);
-    if (merge >= 4) return mls_panel_of<4>(mu, sigma_sq, mu_tile, sigma_tile, dim, scores);
-    if (merge >= 2) return mls_panel_of<2>(mu, sigma_sq, mu_tile, sigma_tile, dim, scores);
-    return mls_panel_of<1>(mu, sigma_sq, mu_tile, sigma_tile, dim, scores);
+template <int Merge>
+inline Floats mls_of(const float *mu, const float *sigma_sq, const float *part, int dim) {
+    Floats distance{};
+    LogOfProduct logs;
+    int d = 0;
+    for (; d + Merge <= dim; d += Merge) {
+        Fraction merged = fraction<Merge>(mu + d, sigma_sq + d, part + 2 * d * kWidth);
+        distance += merged.above / merged.below;
+        logs.multiply(merged.below);
+    }
+    for (; d < dim; ++d) {
+        Fraction single = fraction<1>(mu + d, sigma_sq + d, part + 2 * d * kWidth);
+        distance += single.above / single.below;
+        logs.multiply(single.below);
+    }
+    return -0.5f * (distance + logs.value());
+}
+
+void mls_tile(const float *mu, const float *sigma_sq, int64_t rows, const float *mu_tile, const float *sigma_tile,
+              int dim, int merge, float *part, float *scores) {
+    for (int first = 0; first < kTile; first += kWidth) {
+        for (int d = 0; d < dim; ++d) {
+            store(part + 2 * d * kWidth, load<Floats>(mu_tile + d * kTile + first));
+            store(part + (2 * d + 1) * kWidth, load<Floats>(sigma_tile + d * kTile + first));
+        }
+        for (int64_t row = 0; row < rows; ++row) {
+            const float *m = mu + row * dim, *s = sigma_sq + row * dim;
+            Floats score = merge >= 8   ? mls_of<8>(m, s, part, dim)
+                           : merge >= 4 ? mls_of<4>(m, s, part, dim)
+                           : merge >= 2 ? mls_of<2>(m, s, part, dim)
+                                        : mls_of<1>(m, s, part, dim);
+            store(scores + row * kTile + first, score);
+        }
+    }
 }
 
 const InstructionSet routines = {Set::kName, Set::kFastInt8, int8_panel,   float_panel, transpose,
-                                 dot,        thresholds, int8_least,     fast_mls_row, mls_panel};
+                                 dot,        thresholds, int8_least,     fast_mls_row, mls_tile};
 
 }  // namespace
 }  // namespace probface
