@@ -12,6 +12,7 @@
     |   `-- NotAFaceModel           an ONNX graph without one image input and one embedding
     |-- ProviderUnavailable         the execution provider asked for is not there
     |-- StorageError                a folder or file that cannot be written, a full disk
+    |   `-- NotWiped                rows were deleted, but their bytes are not yet out of the files
     |-- DataError                   a data set, list or protocol file that breaks its format
     |-- InsufficientData            too few comparisons for the rate asked
     |-- TrainingError               training cannot go on (NaN, a changed recipe on resume)
@@ -70,6 +71,18 @@ class ProviderUnavailable(ProbFaceError):
 
 class StorageError(ProbFaceError):
     """A folder or file cannot be written, or the disk is full. Nothing half-written is left."""
+
+
+class NotWiped(StorageError):
+    """Rows are deleted, durably; their bytes may still be in the files.
+
+    Attributes:
+        references: how many were removed or replaced.
+    """
+
+    def __init__(self, message: str, references: int) -> None:
+        super().__init__(message)
+        self.references = references
 
 
 class DataError(ProbFaceError):

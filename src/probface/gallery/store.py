@@ -1,7 +1,7 @@
 """What a database must do to hold a gallery: one protocol, an engine for each in :mod:`probface.gallery.engines`.
 
 A store keeps rows and its word: a method that writes returns when the rows are durable, and raises with nothing
-changed. Searching is not its business; :mod:`probface.gallery.gallery` derives what is searched from it.
+changed (but for :class:`NotWiped`, which says what was done and what is still to do). Searching is not its business; :mod:`probface.gallery.gallery` derives what is searched from it.
 """
 
 from __future__ import annotations
@@ -110,6 +110,8 @@ class Store(Protocol):
 
     def begin_migration(self, model: ModelBinding) -> None:
         """Prepare for another model's embeddings beside the present ones; goes on with one that was begun for it.
+
+        References that an earlier try marked missing are pending again: their files may have come back.
 
         Raises:
             InvalidValue: a migration to yet another model is under way.
