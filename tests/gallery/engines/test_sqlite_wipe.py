@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 from store_checks import NARROW, OTHER_MODEL, WIDE, new, whole
 
-from probface.errors import StorageError
+from probface.errors import NotWiped, StorageError
 from probface.gallery.engines.sqlite import SqliteStore
-from probface.gallery.engines.sqlite_wipe import NotWiped
 from probface.gallery.records import NewReferences
 
 GREP = """

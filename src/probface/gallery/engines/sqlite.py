@@ -7,14 +7,13 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from probface.errors import DataError, InvalidValue, StorageError
+from probface.errors import DataError, InvalidValue, NotWiped, StorageError
 from probface.gallery.engines import sqlite_migration as migration
 from probface.gallery.engines.sqlite_connection import BUSY_SECONDS, sqlite_errors
 from probface.gallery.engines.sqlite_file import GalleryFile
 from probface.gallery.engines.sqlite_rows import block_of, moment_of, text_of, vectors
 from probface.gallery.engines.sqlite_schema import create_file, from_json
 from probface.gallery.engines.sqlite_verify import findings
-from probface.gallery.engines.sqlite_wipe import NotWiped
 from probface.gallery.engines.sqlite_write import add, changed, delete
 from probface.gallery.records import (
     GallerySettings,

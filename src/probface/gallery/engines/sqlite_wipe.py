@@ -14,7 +14,6 @@ import sqlite3
 import time
 from pathlib import Path
 
-from probface.errors import NotWiped
 from probface.gallery.engines.sqlite_connection import translated
 
 RETRY_SECONDS = 0.01

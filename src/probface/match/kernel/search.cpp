@@ -78,6 +78,7 @@ struct Block {
     std::vector<float> float_least;
     std::vector<int8_t> codes;           // panels of kPanel probes: [steps][kPanel][4]
     std::vector<float> values;           // or [dim][kPanel]
+    std::vector<char> changed;           // whether the present tile has raised tau
 };
 
 class Search {
@@ -93,6 +94,7 @@ class Search {
     int64_t run(int64_t first, int64_t count, int64_t part, int64_t parts, Best *best) const {
         Block block = prepare(first, int(count));
         std::vector<Survivor> survivors;
+        std::vector<int> changed;
         std::vector<float> tile(int8_ ? 0 : size_t(refs_.dim) * kTile);
         int64_t rescored = 0;
         // From the largest sigma^2 down: there a probe without a mate has its best scores. One tile of each bucket comes
@@ -107,7 +109,7 @@ class Search {
                 for (int64_t position = first_tiles ? start : start + kTile; position < end; position += kTile) {
                     filter(block, position, tile.data(), survivors);
                     rescored += int64_t(survivors.size());
-                    rescore(block, bucket, survivors, best);
+                    rescore(block, bucket, position + kTile < end, survivors, changed, best);
                 }
             }
         return rescored;
@@ -120,10 +122,11 @@ class Search {
     };
 
     Block prepare(int64_t first, int count) const {
-        Block block{first, count, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}};
+        Block block;
+        block.first = first, block.count = count;
         const int padded = (count + kPanel - 1) / kPanel * kPanel, dim = refs_.dim;
         block.tau.assign(count, -kInfinity);
-        block.turn.assign(count, 0);
+        block.turn.assign(count, 0), block.changed.assign(count, false);
         block.cosine.assign(count, -kInfinity);
         block.residual.resize(count), block.norm.resize(count), block.inverse_scale.resize(count);
         block.start.assign(padded, 0), block.least.assign(padded, 0), block.float_least.assign(padded, 0);
@@ -216,7 +219,9 @@ class Search {
         for (int byte = 0; byte < refs_.dim * 4; byte += 64) __builtin_prefetch(vector + byte);
     }
 
-    void rescore(Block &block, int64_t bucket, const std::vector<Survivor> &survivors, Best *best) const {
+    void rescore(Block &block, int64_t bucket, bool more, const std::vector<Survivor> &survivors,
+                 std::vector<int> &changed, Best *best) const {
+        changed.clear();
         for (size_t i = 0; i < survivors.size(); ++i) {
             if (i + kAhead < survivors.size()) fetch(survivors[i + kAhead].row);
             const auto &[p, position, row] = survivors[i];
@@ -226,11 +231,20 @@ class Search {
             if (cosine < block.cosine[p]) continue;  // passed the filter by its slack only
             const double t = double(probes_.sigma_sq[probe]) + double(refs_.sigma_sq[position]);
             const double score = metric_ == Metric::cosine ? cosine : -(2.0 - 2.0 * cosine) / t - std::log(t);
-            if (!best[p].offer({score, row}) || best[p].worst() == block.tau[p]) continue;
+            if (best[p].offer({score, row}) && !block.changed[p]) {
+                block.changed[p] = true;
+                changed.push_back(p);
+            }
+        }
+        // The new k-th scores, once for each probe; a higher threshold at once only where the bucket goes on.
+        for (const int p : changed) {
+            block.changed[p] = false;
             block.tau[p] = best[p].worst();
-            block.turn[p] = std::exp(-1.0 - block.tau[p]);
-            set_.thresholds(&block.tau[p], &block.turn[p], probes_.sigma_sq + probe, 1, refs_.bucket_low[bucket],
-                            refs_.bucket_high[bucket], metric_ == Metric::cosine, &block.cosine[p]);
+            if (metric_ == Metric::fast_mls) block.turn[p] = std::exp(-1.0 - block.tau[p]);
+            if (more)
+                set_.thresholds(&block.tau[p], &block.turn[p], probes_.sigma_sq + block.first + p, 1,
+                                refs_.bucket_low[bucket], refs_.bucket_high[bucket], metric_ == Metric::cosine,
+                                &block.cosine[p]);
         }
     }
 
