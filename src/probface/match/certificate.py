@@ -225,7 +225,11 @@ class _Search:
         probes, references = self._probes[who], self._references
         found, rows = self._engine.search(augment_probes(probes, beta), count)
         products, rows = np.asarray(found, np.float64), np.asarray(rows, np.int64)
-        if products.shape != (len(who), count) or rows.shape != products.shape or rows.max(initial=-1) >= len(references):
+        if (
+            products.shape != (len(who), count)
+            or rows.shape != products.shape
+            or rows.max(initial=-1) >= len(references)
+        ):
             raise InvalidValue(
                 f"engine gave products {products.shape}, rows {rows.shape} up to {rows.max(initial=-1)}: must be "
                 f"{(len(who), count)}, below {len(references)}; fill it with augment(references), in their order"
