@@ -1,4 +1,4 @@
-"""The kernel on processors that the tests do not run on, by a cross compiler and an emulator where they are installed."""
+"""The kernel on processors that the tests do not run on: by a cross compiler and an emulator, where there are any."""
 
 import shutil
 import subprocess
@@ -18,7 +18,8 @@ def compiled(folder: Path, compiler: str, flags: dict[str, list[str]], *links: s
         made = folder / (source.stem + ".o")
         strict = "off" if source.stem in ("search", "pack", "kernel_check") else "fast"
         options = ["-std=c++17", "-O2", f"-ffp-contract={strict}", "-Wno-psabi", "-I", str(KERNEL)]
-        subprocess.run([compiler, "-c", *options, *flags.get(source.stem, []), str(source), "-o", str(made)], check=True)
+        options += flags.get(source.stem, [])
+        subprocess.run([compiler, "-c", *options, str(source), "-o", str(made)], check=True)
         objects.append(str(made))
     program = folder / "kernel_check"
     subprocess.run([compiler, *objects, *links, "-pthread", "-o", str(program)], check=True)

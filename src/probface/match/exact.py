@@ -22,7 +22,7 @@ from probface.errors import DataError, InvalidValue
 from probface.match import index_file, portable, variances
 from probface.match.layout import Layout, make_layout
 from probface.match.native import PREFILTERS, Path, Prefilter, choose_path, kernel, thread_count
-from probface.types import METRICS, Embeddings, FloatArray, Metric
+from probface.types import METRICS, Embeddings, Metric
 
 MAX_DIM = 65536
 """Largest D: above it a sum of products of codes may leave 32 bits."""
@@ -256,24 +256,20 @@ class SearchIndex:
         index = cls.__new__(cls)
         try:
             index._layout = Layout(**{name: arrays[name] for name in _PARTS})
-            index._references = _unchecked(arrays["mu"], arrays["variances"])
+            index._references = index_file.unchecked(arrays["mu"], arrays["variances"])
             index._prefilter, index.meta = header["prefilter"], header["meta"]
         except KeyError as error:
             raise DataError(f"{file}: an index file without {error}; delete it, so that it is made anew") from error
+        if not index._layout.fits(arrays["mu"], arrays["variances"]):
+            raise DataError(
+                f"{file}: an index file whose arrays do not fit together; delete it, so that it is made anew"
+            )
         index._path = choose_path(path)
         index.extra = {name[6:]: values for name, values in arrays.items() if name.startswith("extra.")}
         return index
 
 
 _PARTS = tuple(field.name for field in fields(Layout))
-
-
-def _unchecked(mu: FloatArray, sigma_sq: FloatArray) -> Embeddings:
-    """Embeddings that were checked before they were saved: reading all of a mapped file would take seconds."""
-    embeddings = object.__new__(Embeddings)
-    object.__setattr__(embeddings, "mu", mu)
-    object.__setattr__(embeddings, "sigma_sq", sigma_sq)
-    return embeddings
 
 
 def top_k(

@@ -12,18 +12,21 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probface.errors import DataError
 from probface.storage import replacing, storage_errors
+from probface.types import Embeddings, FloatArray
 
 MAGIC = b"PFINDEX1"
 PAGE = 4096
+_MEND = "delete it, so that it is made anew"
 _WRITE_BYTES = 1 << 26
 
 
@@ -60,16 +63,19 @@ def read(path: Path, *, writable_copies: Collection[str] = ()) -> tuple[dict[str
     Raises:
         DataError: not such a file, one of another version, or cut off.
     """
-    table, header = _header(path)
-    arrays = {
-        name: _mapped(path, dtype, tuple(shape), offset, "c" if name in writable_copies else "r")
-        for name, (dtype, shape, offset) in table.items()
-    }
+    with _opened(path, "rb") as file:  # once: another process may put a new file into its place at any time
+        table, header = _header(path, file)
+        arrays = {
+            name: _mapped(file, dtype, tuple(shape), offset, "c" if name in writable_copies else "r")
+            for name, (dtype, shape, offset) in table.items()
+        }
     return arrays, header
 
 
 def erase_rows(path: Path, rows: NDArray[np.int64], *, extra: Mapping[str, int] | None = None) -> None:
     """Overwrite everything that the file knows of some rows, in place, and see it through to the disk.
+
+    Of a row whose tile lives on, the tile's scale and bounds, which are largest values over 64 rows, stay as they are.
 
     Args:
         path: a file that :meth:`probface.match.exact.SearchIndex.save` wrote.
@@ -80,57 +86,79 @@ def erase_rows(path: Path, rows: NDArray[np.int64], *, extra: Mapping[str, int] 
         DataError: not such a file.
         StorageError: it cannot be written.
     """
-    table, _ = _header(path)
-
-    def changeable(name: str) -> NDArray[Any]:
-        dtype, shape, offset = table[name]
-        return _mapped(path, dtype, tuple(shape), offset, "r+")
-
-    with storage_errors(path, "make it writable"):
-        order, sigma_sq, codes = changeable("order"), changeable("sigma_sq"), changeable("codes")
+    with storage_errors(path, "make it writable"), _opened(path, "r+b") as file:
+        arrays = {
+            name: _mapped(file, dtype, tuple(shape), offset, "r+")
+            for name, (dtype, shape, offset) in _header(path, file)[0].items()
+        }
+        order, sigma_sq, codes = arrays["order"], arrays["sigma_sq"], arrays["codes"]
         positions = np.flatnonzero(np.isin(order, rows))
-        changed = [order, sigma_sq, codes]
-        if len(codes):
-            codes[positions // codes.shape[2], :, positions % codes.shape[2]] = 128
         order[positions], sigma_sq[positions] = -1, 1
-        for name, value in {
-            "mu": 0,
-            "variances": 1,
-            **{"extra." + key: value for key, value in (extra or {}).items()},
-        }.items():
-            values = changeable(name)
-            values[rows] = value
-            changed.append(values)
-        for values in changed:
-            base = values.base
-            if isinstance(base, np.memmap):
-                base.flush()
+        tile = codes.shape[2]
+        if len(codes):
+            codes[positions // tile, :, positions % tile] = 128
+        for number in np.unique(positions // tile):
+            if (order[number * tile : (number + 1) * tile] < 0).all():
+                for name in ("tile_norm", "tile_scale", "tile_residual"):
+                    arrays[name][number] = 1
+        first = arrays["bucket_first"]
+        for bucket in np.unique(np.searchsorted(first, positions, side="right") - 1):
+            own = slice(first[bucket], first[bucket + 1])
+            left = sigma_sq[own][order[own] >= 0]
+            arrays["bucket_low"][bucket] = left.min() if len(left) else 1
+            arrays["bucket_high"][bucket] = left.max() if len(left) else 1
+        values = {"mu": 0, "variances": 1, **{"extra." + key: value for key, value in (extra or {}).items()}}
+        for name, value in values.items():
+            arrays[name][rows] = value
+        for array in arrays.values():
+            if isinstance(array.base, np.memmap):
+                array.base.flush()
 
 
-def _header(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Where each array is, and the rest of the header."""
-    mend = "delete it, so that it is made anew"
+def _opened(path: Path, mode: Literal["rb", "r+b"]) -> BinaryIO:
     try:
-        with path.open("rb") as file:
-            start = file.read(16)
-            if start[:8] != MAGIC:
-                raise DataError(f"{path}: no search index of this version of ProbFace; {mend}")
-            header = json.loads(file.read(int.from_bytes(start[8:], "little")))
+        return path.open(mode)
+    except OSError as error:
+        if mode == "r+b" and not isinstance(error, FileNotFoundError | IsADirectoryError):
+            raise
+        raise DataError(f"{path}: not readable as a search index ({error}); {_MEND}") from error
+
+
+def _header(path: Path, file: BinaryIO) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Where each array is, and the rest of the header."""
+    try:
+        start = file.read(16)
+        if start[:8] != MAGIC:
+            raise DataError(f"{path}: no search index of this version of ProbFace; {_MEND}")
+        header = json.loads(file.read(int.from_bytes(start[8:], "little")))
         table = header.pop("arrays")
         end = max(offset + np.dtype(dtype).itemsize * math.prod(shape) for dtype, shape, offset in table.values())
-        size = path.stat().st_size
+        placed = all(
+            offset >= 0 and offset % PAGE == 0 and min(shape, default=0) >= 0 for _, shape, offset in table.values()
+        )
+        size = os.fstat(file.fileno()).st_size
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise DataError(f"{path}: not readable as a search index ({error}); {mend}") from error
+        raise DataError(f"{path}: not readable as a search index ({error}); {_MEND}") from error
+    if not placed:
+        raise DataError(f"{path}: a search index whose header is damaged; {_MEND}")
     if end > size:
-        raise DataError(f"{path}: a search index that is cut off after {size} of {end} bytes; {mend}")
+        raise DataError(f"{path}: a search index that is cut off after {size} of {end} bytes; {_MEND}")
     return table, header
 
 
-def _mapped(path: Path, dtype: str, shape: tuple[int, ...], offset: int, mode: Any) -> NDArray[Any]:
+def _mapped(file: BinaryIO, dtype: str, shape: tuple[int, ...], offset: int, mode: Any) -> NDArray[Any]:
     if math.prod(shape) == 0:
         return np.empty(shape, dtype)
-    mapped: NDArray[Any] = np.asarray(np.memmap(path, np.dtype(dtype), mode, offset, shape))
+    mapped: NDArray[Any] = np.asarray(np.memmap(file, np.dtype(dtype), mode, offset, shape))
     return mapped
+
+
+def unchecked(mu: FloatArray, sigma_sq: FloatArray) -> Embeddings:
+    """Embeddings that were checked when they were made, or are erased: reading a mapped file takes seconds."""
+    embeddings = object.__new__(Embeddings)
+    object.__setattr__(embeddings, "mu", mu)
+    object.__setattr__(embeddings, "sigma_sq", sigma_sq)
+    return embeddings
 
 
 def _pages(size: int) -> int:

@@ -11,6 +11,7 @@ docs/exact_search.md explains why the results stay exact.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +57,34 @@ class Layout:
     def has_codes(self) -> bool:
         """Whether the int8 filter can run."""
         return len(self.codes) > 0 or len(self.order) == 0
+
+    def fits(self, mu: NDArray[Any], sigma_sq: NDArray[Any]) -> bool:
+        """Whether all arrays have the form of a layout of these references: nothing reads one past its end.
+
+        What a damaged file holds inside its arrays is not looked at; they may be large.
+        """
+        if mu.ndim != 2 or mu.dtype != np.float32 or sigma_sq.dtype != np.float32:
+            return False
+        (rows, dim), first, buckets = mu.shape, self.bucket_first, len(self.bucket_low)
+        tiles = -(-rows // TILE)
+        whole, single = np.int64, np.float32
+        forms: dict[str, tuple[type, tuple[int, ...]]] = {
+            "order": (whole, (rows,)),
+            "sigma_sq": (single, (rows,)),
+            "bucket_first": (whole, (buckets + 1,)),
+            "bucket_low": (single, (buckets,)),
+            "bucket_high": (single, (buckets,)),
+            "tile_norm": (single, (tiles,)),
+            "codes": (np.uint8, (tiles if len(self.codes) else 0, -(-dim // 4), TILE, 4)),
+            "tile_scale": (single, (tiles,)),
+            "tile_residual": (single, (tiles,)),
+        }
+        return (
+            sigma_sq.shape in ((rows, 1), mu.shape)
+            and all((getattr(self, name).dtype, getattr(self, name).shape) == form for name, form in forms.items())
+            and (first[0], first[-1]) == (0, tiles * TILE)
+            and bool((np.diff(first) > 0).all() and (first % TILE == 0).all())
+        )
 
 
 def make_layout(vectors: FloatArray, sigma_sq: FloatArray, *, with_codes: bool, threads: int, native: bool) -> Layout:

@@ -85,11 +85,11 @@ def score_blocks(
 def mls_scores(a: Embeddings, b: Embeddings, *, path: Path, threads: int, out: FloatArray | None = None) -> FloatArray:
     """(N, M) float32 MLS for D variances; the compiled code merges the fractions of 8 dimensions into one."""
     out = _ready(out, (len(a), len(b)))
+    if out.size == 0:
+        return out
     compiled = kernel() if path.native else None
     if compiled is None:
         out[:] = mls_matrix(a.mu, a.sigma_sq, b.mu, b.sigma_sq)
-        return out
-    if out.size == 0:
         return out
     shift, merge = _merging(a, b)
     # t and squared distances times 2^-shift leave the fractions as they are, and keep products of t in range.

@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from probface.match.index_file import unchecked
 from probface.match.matrix import mls_scores
 from probface.match.native import Path
 from probface.types import Embeddings
@@ -56,9 +57,8 @@ def search(
         block = slice(start, start + PROBES)
         for first in range(0, len(references), REFERENCES):
             part = slice(first, first + REFERENCES)
-            rescored += _merge(
-                probes[block], references[part], first, alive[part], scores[block], rows[block], path, threads
-            )
+            some = unchecked(references.mu[part], references.sigma_sq[part])  # erased rows are 0
+            rescored += _merge(probes[block], some, first, alive[part], scores[block], rows[block], path, threads)
     return scores, rows, rescored
 
 
