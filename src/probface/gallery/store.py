@@ -1,7 +1,8 @@
 """What a database must do to hold a gallery: one protocol, an engine for each in :mod:`probface.gallery.engines`.
 
-A store keeps rows and its word: a method that writes returns when the rows are durable, and raises with nothing
-changed (but for :class:`NotWiped`, which says what was done and what is still to do). Searching is not its business; :mod:`probface.gallery.gallery` derives what is searched from it.
+A store keeps rows and its word: a method that writes returns when the rows are durable, and raises with nothing changed
+(but for :class:`probface.errors.NotWiped`, which says what was done and what is still to do). Searching is not its
+business; :mod:`probface.gallery.gallery` derives what is searched from it.
 """
 
 from __future__ import annotations

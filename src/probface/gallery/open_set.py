@@ -1,0 +1,167 @@
+"""The threshold of open-set identification: above it the best candidate is named, below it nobody.
+
+FPIR, the false-positive identification rate, is the share of probes of people who are not enrolled that get a name
+(ISO/IEC 19795-1). It grows with the gallery, so the threshold must be of the gallery's size, and comes from one of two
+measurements:
+
+- The model's verification thresholds: with R rows searched, FPIR <= R * FMR, the union bound. It holds however the rows
+  depend on each other, and needs the FMR to have been measured at FPIR / R.
+- The gallery itself: the template of an identity, searched among all others, is a probe of somebody who is not there.
+
+What neither reaches is refused: nothing is extrapolated.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+
+from probface.contract import ModelContract
+from probface.errors import InsufficientData, InvalidValue
+from probface.gallery.records import GallerySettings
+from probface.gallery.searched import Scores, Searched
+from probface.score.calibration import EXPECTED_FALSE_MATCHES, threshold_at
+from probface.types import Embeddings, Metric
+
+MOST_SAMPLED = 10_000
+"""Identities that a rate is measured with, where it does not need more."""
+SEED = 0
+"""Of where the sample begins."""
+RATE_TOLERANCE = 1e-9
+"""Relative: rates are decimal fractions, and FPIR / R is rounded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Name the best candidate where its score is above the threshold.
+
+    Attributes:
+        threshold: of the metric asked for.
+        basis: what it was measured on, in one sentence.
+    """
+
+    threshold: float
+    basis: str
+
+
+class OpenSet:
+    """The rules of one gallery, each measured once a generation. Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._measuring = threading.Lock()
+        self._of: tuple[int, str] | None = None
+        self._rules: dict[tuple[Metric, float], Rule] = {}
+
+    def rule(
+        self, searched: Searched, settings: GallerySettings, metric: Metric, fpir: float, *, threads: int = 0
+    ) -> Rule:
+        """The rule for a gallery as it is.
+
+        Raises:
+            InvalidValue: a rate outside (0, 1).
+            InsufficientData: it cannot be had here; the message says which can.
+        """
+        check_fpir(fpir)
+        if not searched.people:
+            return Rule(math.inf, "the gallery is empty")
+        bound = bounded(settings.model.contract, searched, metric, fpir)
+        if bound is not None:
+            return bound
+        require_people(settings.model.contract, searched, metric, fpir)
+        with self._measuring:
+            if self._of != (searched.generation, searched.model):
+                self._of, self._rules = (searched.generation, searched.model), {}
+            if (metric, fpir) not in self._rules:
+                self._rules[metric, fpir] = measured(searched, metric, fpir, threads=threads)
+            return self._rules[metric, fpir]
+
+
+def check_fpir(fpir: float) -> None:
+    """Raises InvalidValue for a rate outside (0, 1)."""
+    if not 0 < fpir < 1:
+        raise InvalidValue(f"FPIR {fpir}: must be above 0 and below 1")
+
+
+def bounded(contract: ModelContract | None, searched: Searched, metric: Metric, fpir: float) -> Rule | None:
+    """The lowest threshold of the model whose FMR, times the rows, is at most the FPIR; None where there is none."""
+    most = fpir / searched.rows * (1 + RATE_TOLERANCE)
+    entries = contract.thresholds if contract is not None else ()
+    entry = min(
+        (entry for entry in entries if entry.metric == metric and entry.fmr <= most),
+        key=lambda entry: entry.threshold,
+        default=None,
+    )
+    if contract is None or entry is None:
+        return None
+    row = "template" if searched.templates == "fused" else "reference"
+    return Rule(
+        entry.threshold,
+        f"an upper bound: {searched.rows} {row}{'s' if searched.rows > 1 else ''} times the false-match rate "
+        f"{entry.fmr:g} of model {contract.name!r} is at most {fpir:g}; the rate was measured between single images "
+        f"({entry.false_matches} of {entry.impostor_pairs} impostor pairs of {entry.data} above the threshold)",
+    )
+
+
+def require_people(contract: ModelContract | None, searched: Searched, metric: Metric, fpir: float) -> None:
+    """Refuse a rate that the gallery is too small to measure.
+
+    Raises:
+        InsufficientData: fewer than 10 / FPIR identities; the message says what can be had.
+    """
+    people = searched.people
+    if people * fpir >= EXPECTED_FALSE_MATCHES * (1 - RATE_TOLERANCE):
+        return
+    needed = math.ceil(EXPECTED_FALSE_MATCHES / fpir - 1e-3)
+    rates = [entry.fmr for entry in contract.thresholds if entry.metric == metric] if contract is not None else []
+    lowest = min([EXPECTED_FALSE_MATCHES / people, *(rate * searched.rows for rate in rates)])
+    known = f"has {metric} thresholds down to FMR {min(rates):g}" if rates else f"has no {metric} thresholds"
+    name = f"model {contract.name!r}" if contract is not None else "its model"
+    # Rounded up to two digits: a rate that was rounded down would be refused in its turn.
+    scale = 10.0 ** (1 - math.floor(math.log10(lowest)))
+    lowest = math.ceil(lowest * scale - 1e-9) / scale
+    ask = f"ask for {lowest:g} or above, or enrol more people" if lowest < 1 else "enrol more people"
+    raise InsufficientData(
+        f"FPIR {fpir:g}: needs FMR {fpir / searched.rows:.2g} and {name} {known}, or at least {needed} identities to "
+        f"measure it and the gallery has {people}; {ask}"
+    )
+
+
+def measured(searched: Searched, metric: Metric, fpir: float, *, threads: int = 0) -> Rule:
+    """The threshold that this share of the gallery's own people, searched among all others, is above.
+
+    Args:
+        searched: 10 / FPIR identities or more.
+        metric: of the search.
+        fpir: in (0, 1).
+        threads: 0 for all cores.
+    """
+    probes, own = sample(searched, max(math.ceil(EXPECTED_FALSE_MATCHES / fpir - 1e-3), MOST_SAMPLED))
+    scores, identities = searched.best(probes, 2, metric, threads)
+    others: Scores = np.where(identities[:, 0] == own, scores[:, 1], scores[:, 0])
+    kind = "template" if searched.templates == "fused" else "first reference"
+    return Rule(
+        threshold_at(others, fpir),
+        f"measured on this gallery: the {kind} of each of {len(own)} of {searched.people} identities, searched among "
+        "all others; enrolled images are usually better than probes, and one person under two names raises the "
+        "threshold",
+    )
+
+
+def sample(searched: Searched, most: int) -> tuple[Embeddings, Scores]:
+    """One row each of up to so many identities, evenly spaced, and their ids."""
+    rows = [part.first_rows() for part in searched.parts]
+    people = sum(map(len, rows))
+    size = min(most, people)
+    offset = np.random.default_rng(SEED).random()
+    chosen = np.floor((np.arange(size) + offset) * people / size).astype(np.int64)
+    probes, own, before = [], [], 0
+    for part, first in zip(searched.parts, rows, strict=True):
+        here = first[chosen[(chosen >= before) & (chosen < before + len(first))] - before]
+        before += len(first)
+        held = part.index.references
+        probes.append(Embeddings(held.mu[here], held.sigma_sq[here]))
+        own.append(part.identities[here])
+    return Embeddings.concatenate(probes), np.concatenate(own)
