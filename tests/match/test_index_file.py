@@ -16,6 +16,7 @@ from probface.errors import DataError, InvalidValue, StorageError
 from probface.match import index_file
 from probface.match.exact import SearchIndex
 from probface.match.native import paths
+from probface.match.synthetic import synthetic_faces
 from probface.types import Embeddings
 
 PATHS = [path.name for path in paths()]
@@ -332,3 +333,14 @@ def test_readers_while_it_is_replaced(saved: Path, faces: Embeddings) -> None:
             break
     _, complaint = reader.communicate(timeout=60)
     assert (reader.returncode, complaint) == (0, "")
+
+
+@pytest.mark.parametrize("row", [-2, 200, 1 << 40])
+def test_rows_that_are_not_there(tmp_path: Path, row: int) -> None:
+    path = tmp_path / "faces.index"
+    _, references = synthetic_faces(2, 200, 8)
+    index = SearchIndex(references)
+    index._layout.order[7] = row
+    index.save(path)
+    with pytest.raises(DataError, match="whose arrays do not fit together"):
+        SearchIndex.open(path)

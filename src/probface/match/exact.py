@@ -260,7 +260,9 @@ class SearchIndex:
             index._prefilter, index.meta = header["prefilter"], header["meta"]
         except KeyError as error:
             raise DataError(f"{file}: an index file without {error}; delete it, so that it is made anew") from error
-        if not index._layout.fits(arrays["mu"], arrays["variances"]):
+        order = index._layout.order
+        within = len(order) == 0 or bool(order.min() >= -1 and order.max() < len(arrays["mu"]))
+        if not (within and index._layout.fits(arrays["mu"], arrays["variances"])):
             raise DataError(
                 f"{file}: an index file whose arrays do not fit together; delete it, so that it is made anew"
             )
