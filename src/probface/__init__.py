@@ -14,11 +14,20 @@ if TYPE_CHECKING:
     from probface.errors import ProbFaceError
     from probface.export.one_file import export_model
     from probface.face.degrade import degrade
+    from probface.gallery.exchange import export_gallery
+    from probface.gallery.fusion import fuse
+    from probface.gallery.gallery import Gallery
+    from probface.match.exact import SearchIndex, top_k
     from probface.models.registry import list_models, show_model
     from probface.pipeline.detect import detect
     from probface.pipeline.embed import embed
     from probface.pipeline.embedding_file import read_embeddings
+    from probface.pipeline.enroll import enroll
+    from probface.pipeline.gallery_import import import_gallery
+    from probface.pipeline.gallery_migration import migrate_gallery
+    from probface.pipeline.identify import identify
     from probface.pipeline.recogniser import Recogniser
+    from probface.pipeline.score_files import score_files
     from probface.pipeline.verify import verify
     from probface.report.comparison import comparison_page
     from probface.score.calibration import threshold_at_fmr
@@ -37,10 +46,12 @@ _HOMES = {
     "EmbeddedFace": "types",
     "Embeddings": "types",
     "Face": "types",
+    "Gallery": "gallery.gallery",
     "InputSpec": "contract",
     "ModelContract": "contract",
     "ProbFaceError": "errors",
     "Recogniser": "pipeline.recogniser",
+    "SearchIndex": "match.exact",
     "Verification": "types",
     "comparison_page": "report.comparison",
     "convert_tf1": "train.convert",
@@ -49,16 +60,24 @@ _HOMES = {
     "degrade": "face.degrade",
     "detect": "pipeline.detect",
     "embed": "pipeline.embed",
+    "enroll": "pipeline.enroll",
+    "export_gallery": "gallery.exchange",
     "export_model": "export.one_file",
     "fast_mls": "score.fast_mls",
     "fast_mls_matrix": "score.fast_mls",
+    "fuse": "gallery.fusion",
+    "identify": "pipeline.identify",
+    "import_gallery": "pipeline.gallery_import",
     "list_models": "models.registry",
+    "migrate_gallery": "pipeline.gallery_migration",
     "mls": "score.mls",
     "mls_matrix": "score.mls",
     "quality": "score.quality",
     "read_embeddings": "pipeline.embedding_file",
+    "score_files": "pipeline.score_files",
     "show_model": "models.registry",
     "threshold_at_fmr": "score.calibration",
+    "top_k": "match.exact",
     "train_backbone": "train.backbone",
     "train_head": "train.head",
     "verify": "pipeline.verify",
@@ -68,10 +87,12 @@ __all__ = [
     "EmbeddedFace",
     "Embeddings",
     "Face",
+    "Gallery",
     "InputSpec",
     "ModelContract",
     "ProbFaceError",
     "Recogniser",
+    "SearchIndex",
     "Verification",
     "comparison_page",
     "convert_tf1",
@@ -80,16 +101,24 @@ __all__ = [
     "degrade",
     "detect",
     "embed",
+    "enroll",
+    "export_gallery",
     "export_model",
     "fast_mls",
     "fast_mls_matrix",
+    "fuse",
+    "identify",
+    "import_gallery",
     "list_models",
+    "migrate_gallery",
     "mls",
     "mls_matrix",
     "quality",
     "read_embeddings",
+    "score_files",
     "show_model",
     "threshold_at_fmr",
+    "top_k",
     "train_backbone",
     "train_head",
     "verify",

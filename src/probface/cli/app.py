@@ -7,7 +7,22 @@ from typing import Annotated, Any
 
 import typer
 
-from probface.cli import convert, data, demo, detect, embed, export, models, train, verify
+from probface.cli import (
+    bench,
+    convert,
+    data,
+    demo,
+    detect,
+    embed,
+    enroll,
+    export,
+    gallery,
+    identify,
+    models,
+    score,
+    train,
+    verify,
+)
 from probface.errors import ProbFaceError
 
 EXIT_YES, EXIT_NO, EXIT_TROUBLE, EXIT_INTERRUPTED = 0, 1, 2, 130
@@ -25,11 +40,16 @@ app = typer.Typer(
 app.command("verify")(verify.verify_command)
 app.command("detect")(detect.detect_command)
 app.command("embed")(embed.embed_command)
+app.command("score")(score.score_command)
+app.command("enroll")(enroll.enroll_command)
+app.command("identify")(identify.identify_command)
 app.command("demo")(demo.demo_command)
 app.command("export")(export.export_command)
+app.add_typer(gallery.app, name="gallery")
 app.add_typer(train.app, name="train")
 app.add_typer(convert.app, name="convert")
 app.add_typer(data.app, name="data")
+app.add_typer(bench.app, name="bench")
 app.add_typer(models.app, name="models")
 
 
