@@ -128,7 +128,7 @@ def interleaved(candidates: dict[str, Callable[[], Any]], rounds: int, threads: 
             work()
             spent = clock() - began
             if threads > 1:
-                time.sleep(0.02)  # OpenMP's threads spin for a while after their work
+                time.sleep(0.1)  # the threads of matrix libraries spin for a while after their work
             if turn > 0:
                 taken[name].append(spent)
     return {name: statistics.median(times) for name, times in taken.items()}
@@ -216,5 +216,5 @@ def _hint(found: dict[str, tuple[str, str]]) -> str:
         return ""
     return (
         f"faiss's OpenBLAS takes this processor for {theirs}, numpy's for {ours}; for faiss at its best run this with "
-        f"OPENBLAS_CORETYPE={ours} in the environment"
+        f"OPENBLAS_CORETYPE={ours} in the environment and --no-matrices (numpy is slower when it is told)"
     )

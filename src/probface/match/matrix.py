@@ -13,8 +13,8 @@ from probface.score.by_metric import score_matrix as formula_matrix
 from probface.score.mls import mls_matrix
 from probface.types import METRICS, Embeddings, FloatArray, Metric
 
-PRODUCT_ROWS = 1024
-"""Rows to a matrix product: fewer cost the product more than the cache saves the logarithms."""
+PORTABLE_ROWS = 1024
+"""Rows that numpy holds the terms of at once."""
 
 
 def score_matrix(
@@ -34,7 +34,7 @@ def score_matrix(
         metric: ``fastmls``, ``mls`` (one variance or D) or ``cosine``.
         out: (N, M) float32, C-contiguous, to write into; made if not given.
         path: name of the code to run, ``auto`` for the best.
-        threads: of the compiled code; numpy's matrix product has its own.
+        threads: of the compiled code; 0 for all cores. Cosines are numpy's matrix product, which has its own.
 
     Returns:
         (N, M) float32; equal to :mod:`probface.score` up to float32 rounding.
@@ -48,18 +48,17 @@ def score_matrix(
     if metric == "mls" and a.sigma_sq.shape[1] > 1:
         return mls_scores(a, b, path=chosen, threads=count, out=out)
     compiled = kernel() if chosen.native else None
-    columns = np.ascontiguousarray(b.sigma_sq[:, 0])
-    for start in range(0, len(a), PRODUCT_ROWS):
-        rows, block = a[start : start + PRODUCT_ROWS], out[start : start + PRODUCT_ROWS]
-        if metric == "cosine":
-            np.matmul(rows.mu, b.mu.T, out=block)
-        elif compiled is None:
-            block[:] = formula_matrix(rows, b, "fastmls")
-        else:
-            np.matmul(rows.mu, b.mu.T, out=block)
-            compiled.fast_mls_matrix(chosen.name, block, np.ascontiguousarray(rows.sigma_sq[:, 0]), columns, count)
-        if metric == "mls":
-            block *= np.float32(a.dim / 2)
+    if metric == "cosine":
+        np.matmul(a.mu, b.mu.T, out=out)
+    elif compiled is None:
+        for start in range(0, len(a), PORTABLE_ROWS):
+            rows = slice(start, start + PORTABLE_ROWS)
+            out[rows] = formula_matrix(a[rows], b, "fastmls")
+    elif out.size > 0:
+        sides = [np.ascontiguousarray(array) for side in (a, b) for array in (side.mu, side.sigma_sq[:, 0])]
+        compiled.fast_mls_matrix(chosen.name, *sides, out, count)
+    if metric == "mls":
+        out *= np.float32(a.dim / 2)
     return out
 
 

@@ -70,13 +70,12 @@ NB_MODULE(_kernel, m) {
         pack(vectors.data(), order.data(), int64_t(order.shape(0)), int(vectors.shape(1)), threads,
              codes.shape(0) ? codes.data() : nullptr, scale.data(), residual.data(), norm.data());
     });
-    m.def("fast_mls_matrix", [](const std::string &set, nb::ndarray<float, nb::ndim<2>, nb::device::cpu> cosines,
-                                In<float, nb::ndim<1>> row_sigma_sq, In<float, nb::ndim<1>> column_sigma_sq,
-                                int threads) {
-        if (cosines.shape(1) > 1 && cosines.stride(1) != 1) throw std::invalid_argument("rows must be contiguous");
+    m.def("fast_mls_matrix", [](const std::string &set, In<float, nb::ndim<2>> mu_i, In<float, nb::ndim<1>> sigma_sq_i,
+                                In<float, nb::ndim<2>> mu_j, In<float, nb::ndim<1>> sigma_sq_j,
+                                Out<float, nb::ndim<2>> out, int threads) {
         nb::gil_scoped_release release;
-        fast_mls_matrix(set_named(set), cosines.data(), int64_t(cosines.shape(0)), int64_t(cosines.shape(1)),
-                        cosines.stride(0), row_sigma_sq.data(), column_sigma_sq.data(), threads);
+        fast_mls_matrix(set_named(set), mu_i.data(), sigma_sq_i.data(), int64_t(mu_i.shape(0)), mu_j.data(),
+                        sigma_sq_j.data(), int64_t(mu_j.shape(0)), int(mu_i.shape(1)), out.data(), threads);
     });
     m.def("mls_matrix", [](const std::string &set, In<float, nb::ndim<2>> mu_i, In<float, nb::ndim<2>> sigma_sq_i,
                            In<float, nb::ndim<2>> mu_j, In<float, nb::ndim<2>> sigma_sq_j, int merge,

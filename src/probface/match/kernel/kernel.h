@@ -11,7 +11,7 @@ constexpr int kPanel = 6;          // probes to a panel: what fits the registers
 constexpr int kLanes = 32;         // running sums of the float64 inner product; the order of its additions is fixed
 
 // The inner loops, once for each instruction set. Every routine gives the same answer on every set, but for `float_panel`,
-// whose rounding the filter's slack covers, and `fast_mls_row` and `mls_tile`, which are float32 results.
+// whose rounding the filter's slack covers, and `fast_mls_panel` and `mls_tile`, which are float32 results.
 struct InstructionSet {
     const char *name;
     bool fast_int8;  // whole-number products at full speed: the int8 filter pays for large batches of probes
@@ -35,8 +35,9 @@ struct InstructionSet {
     // cosine >= c needs product >= (c - bound) / (scales), less a margin for the rounding of this line itself.
     void (*int8_least)(const double *cosine, const float *residual, const float *norm, const double *inverse_scale,
                        int probes, float tile_residual, float tile_norm, double tile_inverse_scale, int32_t *least);
-    // cosines to FastMLS in place: row[r] = (2 row[r] - 2) / (s + sigma_sq[r]) - log(s + sigma_sq[r]).
-    void (*fast_mls_row)(float *row, const float *sigma_sq, float s, int64_t count);
+    // FastMLS of a panel of probes with a tile of references: scores [kPanel][kTile].
+    void (*fast_mls_panel)(const float *tile, const float *panel, int dim, const float *probe_sigma_sq,
+                           const float *sigma_sq, float *scores);
     // MLS with D variances of `rows` probes with kTile references, `merge` dimensions to one division.
     //   mu_tile, sigma_tile: [dim][kTile]; part: room for 2 * dim * kTile; scores: [rows][kTile]
     // The caller has scaled variances and squared distances so that products of `merge` of them stay within float32.
@@ -94,8 +95,8 @@ void pack(const float *vectors, const int64_t *order, int64_t count, int dim, in
 // max |x| of each row: what tiles are sorted by.
 void row_peaks(const float *vectors, int64_t count, int dim, int threads, float *peaks);
 
-void fast_mls_matrix(const InstructionSet &set, float *cosines, int64_t rows, int64_t columns, int64_t stride,
-                     const float *row_sigma_sq, const float *column_sigma_sq, int threads);
+void fast_mls_matrix(const InstructionSet &set, const float *mu_i, const float *sigma_sq_i, int64_t rows,
+                     const float *mu_j, const float *sigma_sq_j, int64_t columns, int dim, float *out, int threads);
 
 void mls_matrix(const InstructionSet &set, const float *mu_i, const float *sigma_sq_i, int64_t rows, const float *mu_j,
                 const float *sigma_sq_j, int64_t columns, int dim, int merge, float *out, int threads);

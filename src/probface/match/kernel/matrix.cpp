@@ -1,4 +1,4 @@
-// Whole matrices of scores. The cosines of FastMLS come from the caller's own matrix product.
+// Whole matrices of scores, a tile of references at a time: product and score in one pass.
 #include "kernel.h"
 #include "threads.h"
 
@@ -11,10 +11,36 @@ namespace probface {
 
 constexpr int64_t kBlockRows = 256;
 
-void fast_mls_matrix(const InstructionSet &set, float *cosines, int64_t rows, int64_t columns, int64_t stride,
-                     const float *row_sigma_sq, const float *column_sigma_sq, int threads) {
-    in_parallel(threads, rows, [&](int, int64_t row) {
-        set.fast_mls_row(cosines + row * stride, column_sigma_sq, row_sigma_sq[row], columns);
+// kTile rows from `first` on; the last one stands in for those beyond the end. How many there are.
+static int rows_of_tile(const float *vectors, int64_t first, int64_t count, int dim, const float **rows) {
+    const int used = int(std::min<int64_t>(kTile, count - first));
+    for (int r = 0; r < kTile; ++r) rows[r] = vectors + (first + std::min(r, used - 1)) * dim;
+    return used;
+}
+
+void fast_mls_matrix(const InstructionSet &set, const float *mu_i, const float *sigma_sq_i, int64_t rows,
+                     const float *mu_j, const float *sigma_sq_j, int64_t columns, int dim, float *out, int threads) {
+    const int64_t panels = (rows + kPanel - 1) / kPanel, tiles = (columns + kTile - 1) / kTile;
+    std::vector<float> packed(size_t(panels) * kPanel * dim), sigma_sq(size_t(panels) * kPanel, 1.0f);
+    for (int64_t row = 0; row < rows; ++row) {
+        float *panel = packed.data() + row / kPanel * kPanel * dim + row % kPanel;
+        for (int d = 0; d < dim; ++d) panel[d * kPanel] = mu_i[row * dim + d];
+        sigma_sq[size_t(row)] = sigma_sq_i[row];
+    }
+    in_parallel(threads, tiles, [&](int, int64_t number) {
+        std::vector<float> tile(size_t(dim) * kTile);
+        const float *vectors[kTile];
+        const int64_t first = number * kTile;
+        const int used = rows_of_tile(mu_j, first, columns, dim, vectors);
+        set.transpose(vectors, dim, tile.data());
+        float own[kTile], scores[kPanel * kTile];
+        for (int r = 0; r < kTile; ++r) own[r] = sigma_sq_j[first + std::min(r, used - 1)];
+        for (int64_t panel = 0; panel < panels; ++panel) {
+            set.fast_mls_panel(tile.data(), &packed[size_t(panel) * kPanel * dim], dim, &sigma_sq[size_t(panel) * kPanel],
+                               own, scores);
+            for (int64_t row = panel * kPanel; row < std::min(rows, (panel + 1) * kPanel); ++row)
+                std::memcpy(out + row * columns + first, scores + row % kPanel * kTile, size_t(used) * sizeof(float));
+        }
     });
 }
 
@@ -23,16 +49,12 @@ void mls_matrix(const InstructionSet &set, const float *mu_i, const float *sigma
     const int64_t tiles = (columns + kTile - 1) / kTile;
     in_parallel(threads, tiles, [&](int, int64_t tile) {
         std::vector<float> mu(size_t(dim) * kTile), sigma(size_t(dim) * kTile);
-        const float *mu_rows[kTile], *sigma_rows[kTile];
+        const float *vectors[kTile];
         const int64_t first = tile * kTile;
-        const int used = int(std::min<int64_t>(kTile, columns - first));
-        for (int r = 0; r < kTile; ++r) {
-            const int64_t column = first + std::min(r, used - 1);  // the last one stands in for those beyond the end
-            mu_rows[r] = mu_j + column * dim;
-            sigma_rows[r] = sigma_sq_j + column * dim;
-        }
-        set.transpose(mu_rows, dim, mu.data());
-        set.transpose(sigma_rows, dim, sigma.data());
+        const int used = rows_of_tile(mu_j, first, columns, dim, vectors);
+        set.transpose(vectors, dim, mu.data());
+        rows_of_tile(sigma_sq_j, first, columns, dim, vectors);
+        set.transpose(vectors, dim, sigma.data());
         std::vector<float> part(size_t(dim) * 2 * kTile), scores(size_t(kBlockRows) * kTile);
         for (int64_t start = 0; start < rows; start += kBlockRows) {
             const int64_t count = std::min(kBlockRows, rows - start);

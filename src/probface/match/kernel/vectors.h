@@ -66,23 +66,30 @@ void int8_panel(const uint8_t *tile, const int8_t *panel, int steps, int probes,
     }
 }
 
+// sums[q][v] = <probe q, kWidth references>, for kVectors vectors of references from column `part` of the tile on.
+template <int Q>
+__attribute__((always_inline)) inline void products(const float *tile, const float *panel, int dim, int part,
+                                                    Floats (&sums)[Q][kVectors]) {
+    for (int q = 0; q < Q; ++q)
+        for (int v = 0; v < kVectors; ++v) sums[q][v] = Floats{};
+    const float *column = tile + part;
+    const float *probe = panel;
+    for (int d = 0; d < dim; ++d, column += kTile, probe += kPanel) {
+        Floats references[kVectors];
+        for (int v = 0; v < kVectors; ++v) references[v] = load<Floats>(column + v * kWidth);
+        for (int q = 0; q < Q; ++q) {
+            Floats one = Floats{} + probe[q];
+            for (int v = 0; v < kVectors; ++v) sums[q][v] += one * references[v];
+        }
+    }
+}
+
 template <int Q>
 inline void float_panel_of(const float *tile, const float *panel, int dim, const float *least, uint64_t *hits) {
     for (int q = 0; q < Q; ++q) hits[q] = 0;
     for (int part = 0; part < kTile; part += kPart) {
         Floats sums[Q][kVectors];
-        for (int q = 0; q < Q; ++q)
-            for (int v = 0; v < kVectors; ++v) sums[q][v] = Floats{};
-        const float *column = tile + part;
-        const float *probe = panel;
-        for (int d = 0; d < dim; ++d, column += kTile, probe += kPanel) {
-            Floats references[kVectors];
-            for (int v = 0; v < kVectors; ++v) references[v] = load<Floats>(column + v * kWidth);
-            for (int q = 0; q < Q; ++q) {
-                Floats one = Floats{} + probe[q];
-                for (int v = 0; v < kVectors; ++v) sums[q][v] += one * references[v];
-            }
-        }
+        products<Q>(tile, panel, dim, part, sums);
         for (int q = 0; q < Q; ++q)
             for (int v = 0; v < kVectors; ++v)
                 hits[q] |= uint64_t(Set::not_less(sums[q][v], Floats{} + least[q])) << (part + v * kWidth);
@@ -217,17 +224,18 @@ void int8_least(const double *cosine, const float *residual, const float *norm, 
     }
 }
 
-inline Floats fast_mls_of(Floats cosine, Floats t) { return (2.0f * cosine - 2.0f) / t - natural_log(t); }
-
-void fast_mls_row(float *row, const float *sigma_sq, float s, int64_t count) {
-    int64_t i = 0;
-    for (; i + kWidth <= count; i += kWidth)
-        store(row + i, fast_mls_of(load<Floats>(row + i), load<Floats>(sigma_sq + i) + s));
-    if (i < count) {
-        Floats cosine{}, t = Floats{} + 1.0f;
-        for (int64_t r = i; r < count; ++r) cosine[r - i] = row[r], t[r - i] = sigma_sq[r] + s;
-        Floats score = fast_mls_of(cosine, t);
-        for (int64_t r = i; r < count; ++r) row[r] = score[r - i];
+// A panel is always computed whole here: probes that are not there have zeros.
+void fast_mls_panel(const float *tile, const float *panel, int dim, const float *probe_sigma_sq, const float *sigma_sq,
+                    float *scores) {
+    for (int part = 0; part < kTile; part += kPart) {
+        Floats sums[kPanel][kVectors];
+        products<kPanel>(tile, panel, dim, part, sums);
+        for (int q = 0; q < kPanel; ++q)
+            for (int v = 0; v < kVectors; ++v) {
+                const int at = part + v * kWidth;
+                const Floats t = load<Floats>(sigma_sq + at) + probe_sigma_sq[q];
+                store(scores + q * kTile + at, (2.0f * sums[q][v] - 2.0f) / t - natural_log(t));
+            }
     }
 }
 
@@ -306,7 +314,7 @@ void mls_tile(const float *mu, const float *sigma_sq, int64_t rows, const float 
 }
 
 const InstructionSet routines = {Set::kName, Set::kFastInt8, int8_panel,   float_panel, transpose,
-                                 dot,        thresholds, int8_least,     fast_mls_row, mls_tile};
+                                 dot,        thresholds, int8_least,     fast_mls_panel, mls_tile};
 
 }  // namespace
 }  // namespace probface
