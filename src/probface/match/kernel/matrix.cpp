@@ -10,6 +10,7 @@
 namespace probface {
 
 constexpr int64_t kBlockRows = 256;
+constexpr int64_t kTogether = 1 << 16;  // float32 numbers of references that a core keeps at hand
 
 // kTile rows from `first` on; the last one stands in for those beyond the end. How many there are.
 static int rows_of_tile(const float *vectors, int64_t first, int64_t count, int dim, const float **rows) {
@@ -27,20 +28,27 @@ void fast_mls_matrix(const InstructionSet &set, const float *mu_i, const float *
         for (int d = 0; d < dim; ++d) panel[d * kPanel] = mu_i[row * dim + d];
         sigma_sq[size_t(row)] = sigma_sq_i[row];
     }
-    in_parallel(threads, tiles, [&](int, int64_t number) {
-        std::vector<float> tile(size_t(dim) * kTile);
+    // Several tiles at a time, so that longer pieces of a row are written at once.
+    const int64_t together = std::max<int64_t>(1, kTogether / (int64_t(dim) * kTile));
+    in_parallel(threads, (tiles + together - 1) / together, [&](int, int64_t part) {
+        const int64_t begin = part * together, end = std::min(tiles, begin + together);
+        std::vector<float> transposed(size_t(end - begin) * dim * kTile), own(size_t(end - begin) * kTile);
         const float *vectors[kTile];
-        const int64_t first = number * kTile;
-        const int used = rows_of_tile(mu_j, first, columns, dim, vectors);
-        set.transpose(vectors, dim, tile.data());
-        float own[kTile], scores[kPanel * kTile];
-        for (int r = 0; r < kTile; ++r) own[r] = sigma_sq_j[first + std::min(r, used - 1)];
-        for (int64_t panel = 0; panel < panels; ++panel) {
-            set.fast_mls_panel(tile.data(), &packed[size_t(panel) * kPanel * dim], dim, &sigma_sq[size_t(panel) * kPanel],
-                               own, scores);
-            for (int64_t row = panel * kPanel; row < std::min(rows, (panel + 1) * kPanel); ++row)
-                std::memcpy(out + row * columns + first, scores + row % kPanel * kTile, size_t(used) * sizeof(float));
+        for (int64_t tile = begin; tile < end; ++tile) {
+            const int used = rows_of_tile(mu_j, tile * kTile, columns, dim, vectors);
+            set.transpose(vectors, dim, &transposed[size_t(tile - begin) * dim * kTile]);
+            for (int r = 0; r < kTile; ++r)
+                own[size_t(tile - begin) * kTile + r] = sigma_sq_j[tile * kTile + std::min(r, used - 1)];
         }
+        float scores[kPanel * kTile];
+        for (int64_t panel = 0; panel < panels; ++panel)
+            for (int64_t tile = begin; tile < end; ++tile) {
+                set.fast_mls_panel(&transposed[size_t(tile - begin) * dim * kTile], &packed[size_t(panel) * kPanel * dim],
+                                   dim, &sigma_sq[size_t(panel) * kPanel], &own[size_t(tile - begin) * kTile], scores);
+                const size_t bytes = size_t(std::min<int64_t>(kTile, columns - tile * kTile)) * sizeof(float);
+                for (int64_t row = panel * kPanel; row < std::min(rows, (panel + 1) * kPanel); ++row)
+                    std::memcpy(out + row * columns + tile * kTile, scores + row % kPanel * kTile, bytes);
+            }
     });
 }
 
