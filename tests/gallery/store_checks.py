@@ -105,6 +105,15 @@ def check_what_is_added_is_there(store: Store) -> None:
     assert store.verify() == ()
 
 
+def check_times_of_an_earlier_enrolment_are_kept(store: Store) -> None:
+    early, late = datetime(2020, 5, 1, 12, 30, 1, 5, UTC), datetime(2023, 1, 1, tzinfo=UTC)
+    store.add(dataclasses.replace(new(store, 1, "Ann", "Ann", "Bo"), enrolled=(late, early, late)))
+    assert [reference.enrolled for reference in store.references("Ann")] == [late, early]
+    assert {known.name: known.enrolled for known in store.identities()} == {"Ann": early, "Bo": late}
+    with pytest.raises(InvalidValue, match="1 times of enrolment: must be 2 with a time zone"):
+        dataclasses.replace(new(store, 1, "Ann", "Bo"), enrolled=(late,))
+
+
 def check_vectors_come_back_bit_for_bit(store: Store) -> None:
     added = new(store, 3, *"dbcadbcab")
     store.add(added)
@@ -302,6 +311,7 @@ def check_an_abandoned_migration(store: Store) -> None:
 CHECKS: Sequence[Callable[[Store], None]] = (
     check_an_empty_store,
     check_what_is_added_is_there,
+    check_times_of_an_earlier_enrolment_are_kept,
     check_vectors_come_back_bit_for_bit,
     check_many_rows_at_once,
     check_identities_are_paged_in_code_points,

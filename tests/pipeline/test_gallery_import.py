@@ -194,9 +194,12 @@ def test_an_export_makes_the_same_gallery(photos: Path, tmp_path: Path, suffix: 
                 assert ours.identities.tolist() == theirs.identities.tolist()
             for person in ("Eileen Collins", "Grace Hopper"):
                 one, two = gallery.store.references(person), other.store.references(person)
-                assert [(r.source, r.source_digest, r.quality) for r in one] == [
-                    (r.source, r.source_digest, r.quality) for r in two
+                assert [(r.source, r.source_digest, r.quality, r.enrolled) for r in one] == [
+                    (r.source, r.source_digest, r.quality, r.enrolled) for r in two
                 ]
+            assert [known.enrolled for known in gallery.store.identities()] == [
+                known.enrolled for known in other.store.identities()
+            ]
             assert other.verify() == ()
     third = tmp_path / "c.db"
     import_gallery(out, third, templates="fused", model="sface")

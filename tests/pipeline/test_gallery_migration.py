@@ -83,10 +83,16 @@ def test_every_reference_gets_what_the_new_model_gives(
     if keep_images:
         for photo in photos:
             photo.unlink()
+    with Gallery.open(where) as gallery:
+        gallery.search(recogniser(portrait(250))[0].embedding, model=model_binding(recogniser))
+        old = next(gallery.store.scan()).mu[-1].tobytes()
+    index = where.with_name(f"{where.name}.index")
+    assert old in index.read_bytes()
     seen: list[tuple[int, int]] = []
     result = migrate_gallery(where, other, progress=lambda done, total: seen.append((done, total)))
     assert (result.finished, result.model, result.embedded, result.missing) == (True, "other", COUNT, ())
     assert seen == [(COUNT, COUNT)]
+    assert all(old not in path.read_bytes() for path in where.parent.glob(f"*{where.name}*"))
     fresh = tmp_path / "fresh.db"
     if not keep_images:
         assert_alike(rows(where), rows(filled(fresh, photos, other)))

@@ -12,6 +12,7 @@ import struct
 import zipfile
 import zlib
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "path": ("path",),
     "source": ("source",),
     "source_digest": ("source_digest",),
+    "enrolled": ("enrolled",),
     "gallery": ("gallery",),
     "contract": ("contract",),
 }
@@ -63,6 +65,7 @@ class ExchangeTable:
         paths: of the images, where ``probface embed`` wrote the file.
         quality: (N,) int64, -1 where it is not known.
         sources, source_digests: as in :class:`probface.gallery.records.NewReferences`.
+        enrolled: when each was enrolled, UTC.
         settings: of the gallery, where the file is an export.
         contract: of the model, where ``probface embed`` wrote the file.
     """
@@ -76,6 +79,7 @@ class ExchangeTable:
     quality: NDArray[np.int64] | None
     sources: tuple[str, ...] | None
     source_digests: tuple[str, ...] | None
+    enrolled: tuple[datetime, ...] | None
     settings: GallerySettings | None
     contract: ModelContract | None
 
@@ -115,6 +119,7 @@ def read_table(path: str | os.PathLike[str]) -> ExchangeTable:
         None if quality is None else quality.astype(np.int64),
         _texts(file, "source", arrays.get("source"), rows),
         _texts(file, "source_digest", arrays.get("source_digest"), rows),
+        _moments(file, arrays.get("enrolled"), rows),
         settings,
         contract,
     )
@@ -181,6 +186,17 @@ def _texts(file: Path, what: str, array: NDArray[Any] | None, rows: int) -> tupl
         return tuple(text.decode() for text in array.tolist())
     except UnicodeDecodeError as error:
         raise DataError(f"{file}: {what} is not UTF-8 ({error}); save it as str") from error
+
+
+def _moments(file: Path, array: NDArray[Any] | None, rows: int) -> tuple[datetime, ...] | None:
+    if array is None:
+        return None
+    if array.shape != (rows,) or array.dtype.kind != "M" or np.isnat(array).any():
+        raise _shape(file, "enrolled", array, f"({rows},) times")
+    moments = array.astype("M8[us]").tolist()
+    if not all(isinstance(moment, datetime) for moment in moments):  # years that a calendar does not have
+        raise DataError(f"{file}: times of enrolment before the year 1 or after 9999; leave them out")
+    return tuple(moment.replace(tzinfo=UTC) for moment in moments)
 
 
 def _shape(file: Path, what: str, array: NDArray[Any], wanted: str) -> DataError:

@@ -140,6 +140,16 @@ class Gallery:
         with self._index.deletion():
             return self.store.delete(names)
 
+    def finish_migration(self) -> None:
+        """Change over to the model of the migration; the old one's vectors leave the index, too.
+
+        Raises:
+            InvalidValue: some references are pending or missing.
+        """
+        self._require_writable()
+        with self._index.deletion():
+            self.store.finish_migration()
+
     def search(
         self, probes: Embeddings, *, model: ModelBinding, top: int = 5, metric: Metric = "fastmls", threads: int = 0
     ) -> tuple[tuple[Candidate, ...], ...]:

@@ -86,6 +86,7 @@ class NewReferences:
         sources: what the image was: a path or label; "" where it is not known.
         source_digests: SHA-256 of the image's bytes, hexadecimal; "" where it is not known.
         images: the encoded image's bytes to keep, None not to; one entry a row, or no entries at all.
+        enrolled: when each was enrolled elsewhere before, with a time zone; no entries at all: now.
     """
 
     names: tuple[str, ...]
@@ -94,17 +95,30 @@ class NewReferences:
     sources: tuple[str, ...]
     source_digests: tuple[str, ...]
     images: tuple[bytes | None, ...] = ()
+    enrolled: tuple[datetime, ...] = ()
 
     def __post_init__(self) -> None:
         rows = len(self.embeddings)
         lengths = (len(self.names), len(self.quality), len(self.sources), len(self.source_digests))
         if set(lengths) != {rows} or len(self.images) not in (0, rows):
             raise InvalidValue(f"references of {(*lengths, len(self.images))} fields: every field needs {rows} entries")
+        if len(self.enrolled) not in (0, rows) or any(moment.tzinfo is None for moment in self.enrolled):
+            raise InvalidValue(
+                f"{len(self.enrolled)} times of enrolment: must be {rows} with a time zone, or none at all"
+            )
         for name in set(self.names):
             check_name(name)
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def moments(self, now: datetime) -> tuple[tuple[datetime, ...], dict[str, datetime]]:
+        """When each row was enrolled, and when the first one of each name."""
+        rows = self.enrolled or (now,) * len(self)
+        first: dict[str, datetime] = {}
+        for name, moment in zip(self.names, rows, strict=True):
+            first[name] = min(moment, first.get(name, moment))
+        return rows, first
 
     @classmethod
     def unlabelled(cls, names: tuple[str, ...], embeddings: Embeddings) -> NewReferences:

@@ -183,6 +183,7 @@ def _references(
         quality,
         table.sources or table.paths or unknown,
         table.source_digests or unknown,
+        enrolled=table.enrolled or (),
     )
 
 

@@ -106,7 +106,7 @@ def migrate_gallery(
             if missing:
                 return MigrationResult(store.location, place.settings.model.name, False, run.embedded, missing)
             try:
-                store.finish_migration()
+                place.finish_migration()
             except InvalidValue:
                 if not store.pending(limit=1):
                     raise

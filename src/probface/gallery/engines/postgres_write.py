@@ -41,12 +41,12 @@ def add(cursor: Cursor, state: State, new: NewReferences) -> None:
     id_of = {name: identity for name, (identity, _) in known.items()} | fresh
     identities = [id_of[name] for name in new.names]
     ids = list(range(state.last_reference + 1, state.last_reference + 1 + len(new)))
-    now = one(cursor, "SELECT clock_timestamp()")[0]
+    moments, first_moment = new.moments(one(cursor, "SELECT clock_timestamp()")[0])
     copy_rows(
         cursor,
         "identity",
         {"id": "int8", "name": "text", "enrolled": "timestamptz", "born": "int8"},
-        ((identity, name, now, generation) for name, identity in fresh.items()),
+        ((identity, name, first_moment[name], generation) for name, identity in fresh.items()),
     )
     copy_rows(
         cursor,
@@ -60,8 +60,10 @@ def add(cursor: Cursor, state: State, new: NewReferences) -> None:
             "enrolled": "timestamptz",
         },
         (
-            (id_, identity, *text_for(source), digest, now)
-            for id_, identity, source, digest in zip(ids, identities, new.sources, new.source_digests, strict=True)
+            (id_, identity, *text_for(source), digest, moment)
+            for id_, identity, source, digest, moment in zip(
+                ids, identities, new.sources, new.source_digests, moments, strict=True
+            )
         ),
     )
     copy_embeddings(cursor, "embedding", ids, identities, new)

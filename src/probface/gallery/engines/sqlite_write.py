@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
-from itertools import chain, count, islice, repeat
+from itertools import chain, count, islice
 
 import numpy as np
 
@@ -30,7 +30,7 @@ def add(connection: sqlite3.Connection, new: NewReferences, settings: GallerySet
     check_widths(new.embeddings, settings.model)
     if not len(new):
         return
-    now = microseconds(datetime.now(UTC))
+    moments, first_moment = new.moments(datetime.now(UTC))
     generation = _next_generation(connection)
     identity, first, migrating = connection.execute(
         "SELECT next_identity, next_reference, migration IS NOT NULL FROM gallery"
@@ -43,7 +43,7 @@ def add(connection: sqlite3.Connection, new: NewReferences, settings: GallerySet
     ids |= fresh
     connection.executemany(
         "INSERT INTO identity (name, id, enrolled, born) VALUES (?, ?, ?, ?)",
-        zip(fresh, fresh.values(), repeat(now), repeat(generation), strict=False),
+        ((name, there, microseconds(first_moment[name]), generation) for name, there in fresh.items()),
     )
     _insert_references(
         connection,
@@ -56,7 +56,7 @@ def add(connection: sqlite3.Connection, new: NewReferences, settings: GallerySet
             new.quality.tolist(),
             texts_for(new.sources),
             new.source_digests,
-            repeat(now, len(new)),
+            map(microseconds, moments),
             strict=True,
         ),
     )
