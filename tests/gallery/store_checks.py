@@ -253,6 +253,10 @@ def check_migration(store: Store) -> None:
     store.mark_missing([pending[1].reference])
     assert [one.reference for one in store.missing()] == [pending[1].reference]
     assert [one.image for one in store.missing()] == [None]
+    store.begin_migration(OTHER_MODEL)  # the file may have come back
+    assert [one.reference for one in store.pending(limit=100)] == [one.reference for one in pending[1:]]
+    assert store.missing() == ()
+    store.mark_missing([pending[1].reference])
     store.add(new(store, 17, "D"))  # by the old model, while the migration is under way
     rest = [one.reference for one in store.pending(limit=100)]
     assert len(rest) == 3
