@@ -270,19 +270,29 @@ void search(const InstructionSet &set, const References &references, const Probe
     if (share_probes) size = std::min(size, (probes.count + threads - 1) / threads);
     const int64_t blocks = (probes.count + size - 1) / size;
     std::vector<int64_t> rescored(size_t(std::max(threads, 1)), 0);
-    std::vector<std::vector<Best>> best(size_t(blocks * parts));
+    std::vector<std::vector<Best>> shares(size_t(share_probes ? 0 : blocks * parts));
+    auto write = [&](int64_t first, std::vector<Best> &best) {
+        for (size_t p = 0; p < best.size(); ++p) {
+            const int64_t probe = first + int64_t(p);
+            best[p].sorted(found.scores + probe * k, found.rows + probe * k);
+        }
+    };
     in_parallel(threads, blocks * parts, [&](int thread, int64_t unit) {
         const int64_t first = unit / parts * size, count = std::min(size, probes.count - first);
-        best[unit].assign(size_t(count), Best(k));
-        rescored[thread] += work.run(first, count, unit % parts, parts, best[unit].data());
+        std::vector<Best> best;
+        best.assign(size_t(count), Best(k));
+        rescored[size_t(thread)] += work.run(first, count, unit % parts, parts, best.data());
+        if (share_probes)
+            write(first, best);
+        else
+            shares[size_t(unit)] = std::move(best);
     });
-    for (int64_t block = 0; block < blocks; ++block)
-        for (size_t p = 0; p < best[block * parts].size(); ++p) {
-            Best &whole = best[block * parts][p];
-            for (int64_t part = 1; part < parts; ++part) whole.merge(best[block * parts + part][p]);
-            const int64_t probe = block * size + int64_t(p);
-            whole.sorted(found.scores + probe * k, found.rows + probe * k);
-        }
+    for (int64_t unit = 0; unit < int64_t(shares.size()); unit += parts) {
+        std::vector<Best> &whole = shares[size_t(unit)];
+        for (int64_t part = 1; part < parts; ++part)
+            for (size_t p = 0; p < whole.size(); ++p) whole[p].merge(shares[size_t(unit + part)][p]);
+        write(unit / parts * size, whole);
+    }
     found.rescored = 0;
     for (int64_t count : rescored) found.rescored += count;
 }
