@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probface.errors import InvalidValue
-from probface.match.matrix import _merging, score_blocks, score_matrix
+from probface.match.matrix import merging, score_blocks, score_matrix
 from probface.match.native import paths
 from probface.score.by_metric import score_matrix as formula
 from probface.types import Embeddings, Metric
@@ -94,7 +94,7 @@ def test_merging_of_fractions(bench: SimpleNamespace, path: str, low: float, hig
         for faces in (a, b):
             faces.sigma_sq[0], faces.sigma_sq[1] = low, high
             faces.sigma_sq[-1, : dim // 2], faces.sigma_sq[-1, dim // 2 :] = low, high
-        assert _merging(a, b)[1] == merge
+        assert merging(a, b)[1] == merge
         scores = score_matrix(a, b, "mls", path=path)
         assert np.isfinite(scores).all()
         assert (np.abs(scores - in_float64(a, b, "mls")) <= U * (32 + dim / 8) * size(a, b, "mls")).all()

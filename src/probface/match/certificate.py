@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probface.errors import InvalidValue
-from probface.match.portable import RESCORED, exact_dot, exact_scores
+from probface.match.portable import RESCORED_NUMBERS, exact_dot, exact_scores
 from probface.types import Embeddings, FloatArray
 
 DoubleArray = NDArray[np.float64]
@@ -237,8 +237,9 @@ class _Search:
         slack = float32_slack(probes, beta, self._sigma_range[1])
         there = rows >= 0
         probe, column = np.nonzero(there)
-        for part in range(0, len(probe), RESCORED):
-            at = slice(part, part + RESCORED)
+        size = max(1, RESCORED_NUMBERS // self._probes.dim)
+        for part in range(0, len(probe), size):
+            at = slice(part, part + size)
             self._rescore(who, beta, probe[at], rows[probe[at], column[at]], products[probe[at], column[at]], slack)
         self.asked[who] = count
         if self.exact:

@@ -20,12 +20,9 @@ from numpy.typing import NDArray
 
 from probface.errors import DataError, InvalidValue
 from probface.match import index_file, portable, variances
-from probface.match.layout import Layout, make_layout
+from probface.match.layout import MAX_DIM, Layout, make_layout
 from probface.match.native import PREFILTERS, Path, Prefilter, choose_path, kernel, thread_count
 from probface.types import METRICS, Embeddings, Metric
-
-MAX_DIM = 65536
-"""Largest D: above it a sum of products of codes may leave 32 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +50,8 @@ class SearchResult:
 
     Attributes:
         scores: (N, K) float64, best first; K is ``k``, or the number of references where that is less.
-        indices: (N, K) int64, rows of the references.
+        indices: (N, K) int64, rows of the references; -1, with the score -inf, where rows were excluded and fewer than
+            ``k`` are left.
         report: which code ran.
     """
 
@@ -89,9 +87,9 @@ class SearchIndex:
         if references.dim > MAX_DIM:
             raise InvalidValue(f"D = {references.dim}: must be at most {MAX_DIM}")
         self._path, self._prefilter = chosen, prefilter
-        vectors = np.ascontiguousarray(references.mu)
+        vectors = np.require(references.mu, requirements=["C", "A"])
         # D variances are searched by MLS, which needs no order; by cosine any order does.
-        one = np.ascontiguousarray(references.sigma_sq[:, 0])
+        one = np.require(references.sigma_sq[:, 0], requirements=["C", "A"])
         with_codes = prefilter == "int8" or (prefilter == "auto" and chosen.native)
         self._layout = make_layout(
             vectors, one, with_codes=with_codes, threads=thread_count(threads), native=chosen.native
@@ -123,7 +121,8 @@ class SearchIndex:
         Args:
             probes: N of them; as wide as the references.
             k: 1 or more. More than there are references gives all of them.
-            metric: ``fastmls``, ``mls`` or ``cosine``.
+            metric: ``fastmls``, ``mls`` or ``cosine``. With one variance MLS is FastMLS times D / 2, and ranks as
+                FastMLS, ties included.
             prefilter: for this search.
             path: for this search.
             threads: 0 for all cores; the results do not depend on it.
@@ -149,8 +148,8 @@ class SearchIndex:
     def _run(
         self, path: Path, probes: Embeddings, k: int, cosine: bool, int8: bool, threads: int
     ) -> tuple[NDArray[np.float64], NDArray[np.int64], int]:
-        layout, mu = self._layout, np.ascontiguousarray(probes.mu)
-        sigma_sq = np.ascontiguousarray(probes.sigma_sq[:, 0])
+        layout, mu = self._layout, np.require(probes.mu, requirements=["C", "A"])
+        sigma_sq = np.require(probes.sigma_sq[:, 0], requirements=["C", "A"])
         compiled = kernel() if path.native else None
         if compiled is None:
             return portable.search(self._references.mu, layout, mu, sigma_sq, k, metric_is_cosine=cosine, int8=int8)
@@ -216,7 +215,9 @@ class SearchIndex:
 
         A search with fewer than k rows left fills up with the row -1 and the score -inf.
         """
-        order = self._layout.order
+        order, rows = self._layout.order, np.asarray(rows)
+        if rows.dtype.kind not in "iu" or len(rows[(rows < 0) | (rows >= len(order))]):
+            raise InvalidValue(f"rows {rows.dtype}: must be whole numbers in 0 .. {len(order) - 1}; see np.flatnonzero")
         if not order.flags.writeable:
             raise InvalidValue("this index is mapped for reading only; open it with SearchIndex.open")
         order[np.isin(order, rows)] = -1
@@ -260,9 +261,9 @@ class SearchIndex:
             index._prefilter, index.meta = header["prefilter"], header["meta"]
         except KeyError as error:
             raise DataError(f"{file}: an index file without {error}; delete it, so that it is made anew") from error
-        order = index._layout.order
-        within = len(order) == 0 or bool(order.min() >= -1 and order.max() < len(arrays["mu"]))
-        if not (within and index._layout.fits(arrays["mu"], arrays["variances"])):
+        order, fits = index._layout.order, index._layout.fits(arrays["mu"], arrays["variances"])
+        within = fits and (len(order) == 0 or bool(order.min() >= -1 and order.max() < len(order)))
+        if not within or index._prefilter not in PREFILTERS:
             raise DataError(
                 f"{file}: an index file whose arrays do not fit together; delete it, so that it is made anew"
             )

@@ -20,12 +20,15 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from probface.errors import DataError
+from probface.errors import DataError, InvalidValue
 from probface.storage import replacing, storage_errors
 from probface.types import Embeddings, FloatArray
 
 MAGIC = b"PFINDEX1"
 PAGE = 4096
+KINDS = "iufb"
+"""Of arrays: numbers. What a file calls an object would be read as an address in memory."""
+MOST_DIMENSIONS = 4
 _MEND = "delete it, so that it is made anew"
 _WRITE_BYTES = 1 << 26
 
@@ -37,6 +40,9 @@ def write(path: Path, arrays: Mapping[str, NDArray[Any]], header: Mapping[str, A
         StorageError: it cannot be written.
     """
     table: dict[str, Any] = {name: [values.dtype.str, list(values.shape), 0] for name, values in arrays.items()}
+    odd = [name for name, values in arrays.items() if values.dtype.kind not in KINDS or values.ndim == 0]
+    if odd:
+        raise InvalidValue(f"array {odd[0]!r} of {arrays[odd[0]].dtype}: must be rows of numbers; save texts elsewhere")
     room = _pages(len(json.dumps({**header, "arrays": table})) + 24 * len(table) + 16)
     offset = room
     for name, values in arrays.items():
@@ -72,6 +78,12 @@ def read(path: Path, *, writable_copies: Collection[str] = ()) -> tuple[dict[str
     return arrays, header
 
 
+def is_ours(path: Path) -> bool:
+    """Whether a file begins as an index of any version does."""
+    with path.open("rb") as file:
+        return file.read(7) == MAGIC[:7]
+
+
 def erase_rows(path: Path, rows: NDArray[np.int64], *, extra: Mapping[str, int] | None = None) -> None:
     """Overwrite everything that the file knows of some rows, in place, and see it through to the disk.
 
@@ -84,6 +96,7 @@ def erase_rows(path: Path, rows: NDArray[np.int64], *, extra: Mapping[str, int] 
 
     Raises:
         DataError: not such a file.
+        InvalidValue: a row that is not there; nothing is erased then.
         StorageError: it cannot be written.
     """
     with storage_errors(path, "make it writable"), _opened(path, "r+b") as file:
@@ -91,7 +104,12 @@ def erase_rows(path: Path, rows: NDArray[np.int64], *, extra: Mapping[str, int] 
             name: _mapped(file, dtype, tuple(shape), offset, "r+")
             for name, (dtype, shape, offset) in _header(path, file)[0].items()
         }
+        if not {"order", "sigma_sq", "codes", "mu", "variances", "bucket_first"} <= arrays.keys():
+            raise DataError(f"{path}: not a search index, or a damaged one; {_MEND}")
         order, sigma_sq, codes = arrays["order"], arrays["sigma_sq"], arrays["codes"]
+        outside = rows[(rows < 0) | (rows >= len(order))]
+        if len(outside) or codes.ndim != MOST_DIMENSIONS:
+            raise InvalidValue(f"{path}: row {outside[:1]}: must be in 0 .. {len(order) - 1}; nothing was erased")
         positions = np.flatnonzero(np.isin(order, rows))
         order[positions], sigma_sq[positions] = -1, 1
         tile = codes.shape[2]
@@ -130,20 +148,29 @@ def _header(path: Path, file: BinaryIO) -> tuple[dict[str, Any], dict[str, Any]]
         start = file.read(16)
         if start[:8] != MAGIC:
             raise DataError(f"{path}: no search index of this version of ProbFace; {_MEND}")
-        header = json.loads(file.read(int.from_bytes(start[8:], "little")))
-        table = header.pop("arrays")
-        end = max(offset + np.dtype(dtype).itemsize * math.prod(shape) for dtype, shape, offset in table.values())
-        placed = all(
-            offset >= 0 and offset % PAGE == 0 and min(shape, default=0) >= 0 for _, shape, offset in table.values()
-        )
         size = os.fstat(file.fileno()).st_size
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        header = json.loads(file.read(min(size, int.from_bytes(start[8:], "little"))))
+        table = header.pop("arrays")
+        placed = all(_sound(*entry) for entry in table.values())
+        end = max(offset + np.dtype(dtype).itemsize * math.prod(shape) for dtype, shape, offset in table.values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise DataError(f"{path}: not readable as a search index ({error}); {_MEND}") from error
     if not placed:
         raise DataError(f"{path}: a search index whose header is damaged; {_MEND}")
     if end > size:
         raise DataError(f"{path}: a search index that is cut off after {size} of {end} bytes; {_MEND}")
     return table, header
+
+
+def _sound(dtype: Any, shape: Any, offset: Any) -> bool:
+    """Whether an array may be so described."""
+    whole = [*shape, offset]
+    return (
+        np.dtype(dtype).kind in KINDS
+        and 1 <= len(shape) <= MOST_DIMENSIONS
+        and all(type(number) is int and 0 <= number < 1 << 48 for number in whole)
+        and offset % PAGE == 0
+    )
 
 
 def _mapped(file: BinaryIO, dtype: str, shape: tuple[int, ...], offset: int, mode: Any) -> NDArray[Any]:

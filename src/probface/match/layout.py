@@ -21,6 +21,8 @@ from probface.types import FloatArray
 
 TILE = 64
 """References to a tile."""
+MAX_DIM = 65536
+"""Largest D: above it a sum of products of codes may leave 32 bits."""
 BUCKET_TILES = 16
 """Most tiles to a bucket."""
 BUCKET_RATIO = 1.03
@@ -64,6 +66,8 @@ class Layout:
         What a damaged file holds inside its arrays is not looked at; they may be large.
         """
         if mu.ndim != 2 or mu.dtype != np.float32 or sigma_sq.dtype != np.float32:
+            return False
+        if not 0 < mu.shape[1] <= MAX_DIM or self.bucket_low.ndim != 1 or self.codes.ndim != 4:
             return False
         (rows, dim), first, buckets = mu.shape, self.bucket_first, len(self.bucket_low)
         tiles = -(-rows // TILE)

@@ -13,6 +13,8 @@ from probface.score.by_metric import score_matrix as formula_matrix
 from probface.score.mls import mls_matrix
 from probface.types import METRICS, Embeddings, FloatArray, Metric
 
+LARGEST_LOG = 60.0
+"""Sums of variances between 2^-60 and 2^60 are the kernel's; others are scored in float64."""
 PORTABLE_ROWS = 1024
 """Rows that numpy holds the terms of at once."""
 
@@ -37,7 +39,8 @@ def score_matrix(
         threads: of the compiled code; 0 for all cores. Cosines are numpy's matrix product, which has its own.
 
     Returns:
-        (N, M) float32; equal to :mod:`probface.score` up to float32 rounding.
+        (N, M) float32; equal to :mod:`probface.score` up to float32 rounding, for sums of two ``sigma_sq`` from 1e-37
+        to 1e37.
 
     Raises:
         InvalidValue: an unknown metric, widths that differ, FastMLS for D variances, or an ``out`` of another form.
@@ -87,24 +90,38 @@ def mls_scores(a: Embeddings, b: Embeddings, *, path: Path, threads: int, out: F
     if out.size == 0:
         return out
     compiled = kernel() if path.native else None
-    if compiled is None:
-        out[:] = mls_matrix(a.mu, a.sigma_sq, b.mu, b.sigma_sq)
+    if compiled is None or not within_float32(a, b):
+        kind = np.float32 if within_float32(a, b) else np.float64
+        sides = (array.astype(kind) for array in (a.mu, a.sigma_sq, b.mu, b.sigma_sq))
+        with np.errstate(over="ignore"):  # a score beyond float32 becomes -inf
+            out[:] = mls_matrix(*sides)
         return out
-    shift, merge = _merging(a, b)
+    shift, merge = merging(a, b)
     # t and squared distances times 2^-shift leave the fractions as they are, and keep products of t in range.
     scale, root = np.float32(2.0**-shift), np.float32(2.0 ** (-shift / 2))
-    sides = (
+    scaled = (
         np.ascontiguousarray(array) for array in (a.mu * root, a.sigma_sq * scale, b.mu * root, b.sigma_sq * scale)
     )
-    compiled.mls_matrix(path.name, *sides, merge, out, threads)
+    compiled.mls_matrix(path.name, *scaled, merge, out, threads)
     out -= np.float32(0.5 * a.dim * shift * math.log(2))
     return out
 
 
-def _merging(a: Embeddings, b: Embeddings) -> tuple[int, int]:
-    """By which power of 4 to divide the variances, and over how many dimensions fractions stay within float32."""
+def within_float32(a: Embeddings, b: Embeddings) -> bool:
+    """Whether float32 holds the fractions and logarithms of all pairs with room to spare."""
+    low, high = _logs_of_t(a, b)
+    return low > -LARGEST_LOG and high < LARGEST_LOG
+
+
+def _logs_of_t(a: Embeddings, b: Embeddings) -> tuple[float, float]:
+    """log2 of the least and the largest sum of two variances of one dimension."""
     low = math.log2(float(a.sigma_sq.min()) + float(b.sigma_sq.min()))
-    high = math.log2(float(a.sigma_sq.max()) + float(b.sigma_sq.max()))
+    return low, math.log2(float(a.sigma_sq.max()) + float(b.sigma_sq.max()))
+
+
+def merging(a: Embeddings, b: Embeddings) -> tuple[int, int]:
+    """By which power of 4 to divide the variances, and over how many dimensions fractions stay within float32."""
+    low, high = _logs_of_t(a, b)
     shift = 2 * round((low + high) / 4)
     low, high = low - shift, high - shift
     above = max(2.0 - shift, high) + 1  # log2 of the largest squared distance (4), as large as t or larger
@@ -117,8 +134,8 @@ def _merging(a: Embeddings, b: Embeddings) -> tuple[int, int]:
 def _ready(out: FloatArray | None, shape: tuple[int, int]) -> FloatArray:
     if out is None:
         return np.empty(shape, np.float32)
-    if out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous:
-        raise InvalidValue(f"out of shape {out.shape}, {out.dtype}: must be {shape} float32, C-contiguous")
+    if out.shape != shape or out.dtype != np.float32 or not (out.flags.c_contiguous and out.flags.writeable):
+        raise InvalidValue(f"out of shape {out.shape}, {out.dtype}: must be {shape} float32, C-contiguous, writable")
     return out
 
 

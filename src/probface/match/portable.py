@@ -7,11 +7,13 @@ Blocks of references go through one matrix product with a block of probes; what 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probface.match.layout import ROUNDED_UP, TILE, Layout, tile_codes
+from probface.match.merging import merge_top_k
 from probface.types import FloatArray
 
 LANES = 32
@@ -20,8 +22,10 @@ PROBES = 256
 """Probes to a block."""
 REFERENCES = 8192
 """References to a block, about; a block ends with a bucket."""
-RESCORED = 1 << 16
-"""Pairs that are scored in float64 at once."""
+RESCORED_NUMBERS = 1 << 23
+"""Components of pairs that are scored in float64 at once."""
+BLOCK_NUMBERS = 1 << 23
+"""Components of references to a block, about: fewer references of large D."""
 EXACT_DIM = 1040
 """Largest D whose sum of products of two codes is below 2^24, and so exact in float32."""
 
@@ -39,7 +43,7 @@ def exact_dot(a: FloatArray, b: FloatArray) -> DoubleArray:
     rows, dim = a.shape
     products = np.zeros((rows, -(-dim // LANES) * LANES))
     np.multiply(a, b, out=products[:, :dim], dtype=np.float64)
-    lanes = products[:, :LANES].copy()
+    lanes = 0.0 + products[:, :LANES]  # a sum from zero on, as in the compiled kernel: never -0
     for start in range(LANES, products.shape[1], LANES):
         lanes += products[:, start : start + LANES]
     while lanes.shape[1] > 1:
@@ -86,6 +90,7 @@ def search(
         rows: (N, k) int64; -1 there.
         rescored: how many pairs passed the filter.
     """
+    layout = replace(layout, order=layout.order.copy())  # another thread may exclude rows meanwhile
     scores, rows = np.empty((len(probes), k)), np.empty((len(probes), k), np.int64)
     rescored = 0
     for start in range(0, len(probes), PROBES):
@@ -126,7 +131,8 @@ class _Block:
         first, buckets = self._layout.bucket_first, len(self._layout.bucket_low)
         end = buckets
         while end > 0:  # from the largest sigma^2 down, as the compiled kernel
-            start = int(np.searchsorted(first, first[end] - REFERENCES, side="left"))
+            size = max(TILE, min(REFERENCES, BLOCK_NUMBERS // self._probes.shape[1]))
+            start = int(np.searchsorted(first, first[end] - size, side="left"))
             start = min(start, end - 1)
             self._search(start, end)
             end = start
@@ -151,8 +157,8 @@ class _Block:
         passed &= layout.order[begin:stop] >= 0
         probe, position = np.nonzero(passed)
         self.rescored += len(probe)
-        for part in range(0, len(probe), RESCORED):
-            self._rescore(probe[part : part + RESCORED], begin + position[part : part + RESCORED])
+        found, rows = self._score(probe, begin + position), layout.order[begin + position]
+        self._scores, self._rows = merge_top_k(self._scores, self._rows, probe, found, rows)
 
     def _cosines(self, begin: int, stop: int) -> tuple[DoubleArray, DoubleArray]:
         """(N, n) cosines by the cheap product, and how far they may be off."""
@@ -186,18 +192,17 @@ class _Block:
         seed: DoubleArray = np.partition(least, least.shape[1] - self._k, axis=1)[:, -self._k]
         return seed
 
-    def _rescore(self, probe: NDArray[np.int64], position: NDArray[np.int64]) -> None:
-        """Score pairs in float64 and merge them into the top k."""
-        rows = self._layout.order[position]
-        cosine = exact_dot(self._probes[probe], self._vectors[rows])
-        found = exact_scores(
-            cosine, self._sigma_sq[probe], self._layout.sigma_sq[position], metric_is_cosine=self._metric_is_cosine
-        )
-        held = np.repeat(np.arange(len(self._probes)), self._k)
-        whose = np.concatenate([held, probe])
-        score = np.concatenate([self._scores.ravel(), found])
-        row = np.concatenate([self._rows.ravel(), rows])
-        best = np.lexsort((np.where(row < 0, np.iinfo(np.int64).max, row), -score, whose))
-        place = np.arange(len(best)) - np.searchsorted(whose[best], np.arange(len(self._probes)))[whose[best]]
-        kept = best[place < self._k]
-        self._scores, self._rows = score[kept].reshape(-1, self._k), row[kept].reshape(-1, self._k)
+    def _score(self, probe: NDArray[np.int64], position: NDArray[np.int64]) -> DoubleArray:
+        """Float64 scores of pairs, so many at once that they fit into memory."""
+        found = np.empty(len(probe))
+        size = max(1, RESCORED_NUMBERS // self._probes.shape[1])
+        for start in range(0, len(probe), size):
+            part = slice(start, start + size)
+            cosine = exact_dot(self._probes[probe[part]], self._vectors[self._layout.order[position[part]]])
+            found[part] = exact_scores(
+                cosine,
+                self._sigma_sq[probe[part]],
+                self._layout.sigma_sq[position[part]],
+                metric_is_cosine=self._metric_is_cosine,
+            )
+        return found

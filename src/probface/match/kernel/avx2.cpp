@@ -23,7 +23,7 @@ struct Set {
         return {_mm256_and_si256(bytes, _mm256_set1_epi16(255)), _mm256_srli_epi16(bytes, 8)};
     }
     static Probe probe(const int8_t *four) {
-        __m256i bytes = _mm256_set1_epi32(*reinterpret_cast<const int32_t *>(four));
+        __m256i bytes = _mm256_set1_epi32(four_bytes(four));
         return {_mm256_srai_epi16(_mm256_slli_epi16(bytes, 8), 8), _mm256_srai_epi16(bytes, 8)};
     }
     static Ints dot4(Ints sums, const Codes &references, const Probe &four) {

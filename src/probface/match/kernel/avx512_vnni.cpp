@@ -16,7 +16,7 @@ struct Set {
     typedef __m512i Codes, Probe;
 
     static Codes codes(const uint8_t *from) { return _mm512_loadu_si512(from); }
-    static Probe probe(const int8_t *four) { return _mm512_set1_epi32(*reinterpret_cast<const int32_t *>(four)); }
+    static Probe probe(const int8_t *four) { return _mm512_set1_epi32(four_bytes(four)); }
     static Ints dot4(Ints sums, Codes references, Probe four) {
         return (Ints)_mm512_dpbusd_epi32((__m512i)sums, references, four);
     }

@@ -16,7 +16,7 @@ struct Set {
     typedef __m256i Codes, Probe;
 
     static Codes codes(const uint8_t *from) { return _mm256_loadu_si256(reinterpret_cast<const __m256i *>(from)); }
-    static Probe probe(const int8_t *four) { return _mm256_set1_epi32(*reinterpret_cast<const int32_t *>(four)); }
+    static Probe probe(const int8_t *four) { return _mm256_set1_epi32(four_bytes(four)); }
     static Ints dot4(Ints sums, Codes references, Probe four) {
         return (Ints)_mm256_dpbusd_avx_epi32((__m256i)sums, references, four);
     }

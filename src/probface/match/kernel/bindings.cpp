@@ -1,4 +1,4 @@
-// The kernel as a Python module. Arrays are checked by their callers in match/native.py; here they are only taken apart.
+// The kernel as a Python module. What the arrays hold is checked by match/exact.py and layout.py; here they are only taken apart.
 #include "kernel.h"
 
 #include <nanobind/nanobind.h>

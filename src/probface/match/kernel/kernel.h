@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 namespace probface {
 
@@ -10,8 +11,9 @@ constexpr int kTile = 64;          // references to a tile: what one call of a p
 constexpr int kPanel = 6;          // probes to a panel: what fits the registers beside four vectors of references
 constexpr int kLanes = 32;         // running sums of the float64 inner product; the order of its additions is fixed
 
-// The inner loops, once for each instruction set. Every routine gives the same answer on every set, but for `float_panel`,
-// whose rounding the filter's slack covers, and `fast_mls_panel` and `mls_tile`, which are float32 results.
+// The inner loops, once for each instruction set. `int8_panel` and `dot` give the same answer on every set; the rounding of
+// `float_panel`, `thresholds` and `int8_least` is covered by the filter's slack, and `fast_mls_panel` and `mls_tile` are
+// float32 results.
 struct InstructionSet {
     const char *name;
     bool fast_int8;  // whole-number products at full speed: the int8 filter pays for large batches of probes
@@ -45,6 +47,13 @@ struct InstructionSet {
                      int dim, int merge, float *part, float *scores);
 };
 
+// Four codes of a probe as one number, to be spread over a vector.
+static inline int32_t four_bytes(const int8_t *codes) {
+    int32_t number;
+    std::memcpy(&number, codes, sizeof number);
+    return number;
+}
+
 const InstructionSet *avx512_vnni();  // null where the compiler knows no such instructions
 const InstructionSet *avx_vnni();
 const InstructionSet *avx2();
@@ -66,7 +75,7 @@ struct References {
     const float *bucket_low;      // [buckets] its least and largest sigma^2
     const float *bucket_high;
     const float *tile_norm;       // largest length in each tile
-    const uint8_t *codes;         // [tiles][steps][kTile][4], null without int8 filter
+    const uint8_t *codes;         // [tiles][steps][kTile][4], not read without int8 filter
     const float *tile_scale;      // mu is near scale * (code - 128)
     const float *tile_residual;   // largest length of what is left
 };

@@ -17,7 +17,7 @@ struct Set {
 
     static Codes codes(const uint8_t *from) { return vreinterpretq_s8_u8(veorq_u8(vld1q_u8(from), vdupq_n_u8(128))); }
     static Probe probe(const int8_t *four) {
-        return vreinterpretq_s8_s32(vdupq_n_s32(*reinterpret_cast<const int32_t *>(four)));
+        return vreinterpretq_s8_s32(vdupq_n_s32(four_bytes(four)));
     }
     static Ints dot4(Ints sums, Codes references, Probe four) {
         return (Ints)vdotq_s32((int32x4_t)sums, references, four);

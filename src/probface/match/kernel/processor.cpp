@@ -29,7 +29,7 @@ static bool runs_avx_vnni() {
 #if defined(__x86_64__)
     // Leaf 7, subleaf 1, EAX bit 4; compilers learnt the name at different times.
     unsigned eax = 7, ebx, ecx = 1, edx;
-    if (!runs_avx2() || __builtin_cpu_init(), !__builtin_cpu_supports("avx2")) return false;
+    if (!runs_avx2()) return false;
     __asm__ volatile("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
     return eax >> 4 & 1;
 #else

@@ -12,7 +12,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -22,6 +21,7 @@ namespace {
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr int64_t kNobody = std::numeric_limits<int64_t>::max();
 constexpr int64_t kBlockProbes = 512;  // probes that see a tile while it is in the cache
+constexpr int64_t kMostEntries = 1 << 24;  // of all threads' own top k, when each searches a share of the references
 constexpr int kAhead = 6;              // survivors whose vectors are fetched ahead of their turn
 
 struct Entry {
@@ -83,11 +83,9 @@ struct Block {
 
 class Search {
   public:
-    Search(const InstructionSet &set, const References &references, const Probes &probes, Metric metric, int k, bool int8)
-        : set_(set), refs_(references), probes_(probes), metric_(metric), k_(k), int8_(int8),
-          steps_((references.dim + 3) / 4), buckets_(references.buckets) {}
-
-    int64_t buckets() const { return buckets_; }
+    Search(const InstructionSet &set, const References &references, const Probes &probes, Metric metric, bool int8)
+        : set_(set), refs_(references), probes_(probes), metric_(metric), int8_(int8),
+          steps_((references.dim + 3) / 4), nothing_(size_t(references.dim)) {}
 
     // Searches the probes [first, first + count) in each `parts`-th bucket from `part` on; returns how many pairs were
     // rescored.
@@ -100,8 +98,8 @@ class Search {
         // From the largest sigma^2 down: there a probe without a mate has its best scores. One tile of each bucket comes
         // before all others, so that tau is high early whatever the probe likes best.
         for (int first_tiles = 1; first_tiles >= 0; --first_tiles)
-            for (int64_t turn = part; turn < buckets_; turn += parts) {
-                const int64_t bucket = buckets_ - 1 - turn, start = refs_.bucket_first[bucket];
+            for (int64_t turn = part; turn < refs_.buckets; turn += parts) {
+                const int64_t bucket = refs_.buckets - 1 - turn, start = refs_.bucket_first[bucket];
                 const int64_t end = first_tiles ? start + kTile : refs_.bucket_first[bucket + 1];
                 set_.thresholds(block.tau.data(), block.turn.data(), probes_.sigma_sq + first, block.count,
                                 refs_.bucket_low[bucket], refs_.bucket_high[bucket], metric_ == Metric::cosine,
@@ -167,8 +165,8 @@ class Search {
         const int64_t index = position / kTile;
         if (!int8_ && block.count < kPanel / 2) {  // too few probes to pay for transposing the tile
             for (int64_t at = position; at < std::min(refs_.count, position + kTile); ++at)
-                for (int p = 0; p < block.count && refs_.order[at] >= 0; ++p)
-                    survivors.push_back({p, at, refs_.order[at]});
+                if (const int64_t row = row_at(at); row >= 0)
+                    for (int p = 0; p < block.count; ++p) survivors.push_back({p, at, row});
             return;
         }
         if (int8_) {
@@ -196,22 +194,24 @@ class Search {
             for (int q = 0; q < probes; ++q)
                 for (uint64_t left = hits[q]; left; left &= left - 1) {
                     const int64_t at = position + __builtin_ctzll(left);
-                    if (at < refs_.count && refs_.order[at] >= 0) survivors.push_back({p + q, at, refs_.order[at]});
+                    if (const int64_t row = row_at(at); row >= 0) survivors.push_back({p + q, at, row});
                 }
         }
     }
 
     void load_tile(int64_t position, float *tile) const {
-        static const std::vector<float> nothing(1 << 16, 0.0f);
         const float *rows[kTile];
         for (int r = 0; r < kTile; ++r) {
-            const int64_t at = position + r;
-            const bool there = at < refs_.count && refs_.order[at] >= 0;
-            rows[r] = there ? refs_.vectors + refs_.order[at] * refs_.dim : nothing.data();
-            const int64_t next = at + kTile;
-            if (next < refs_.count && refs_.order[next] >= 0) fetch(refs_.order[next]);
+            const int64_t row = row_at(position + r), next = row_at(position + r + kTile);
+            rows[r] = row >= 0 ? refs_.vectors + row * refs_.dim : nothing_.data();
+            if (next >= 0) fetch(next);
         }
         set_.transpose(rows, refs_.dim, tile);
+    }
+
+    // -1 for erased ones, and beyond the end. Read once: another thread may erase a row meanwhile.
+    int64_t row_at(int64_t position) const {
+        return position < refs_.count ? __atomic_load_n(refs_.order + position, __ATOMIC_RELAXED) : -1;
     }
 
     void fetch(int64_t row) const {
@@ -252,20 +252,20 @@ class Search {
     const References &refs_;
     const Probes &probes_;
     const Metric metric_;
-    const int k_;
     const bool int8_;
     const int steps_;
-    const int64_t buckets_;
+    const std::vector<float> nothing_;
 };
 
 }  // namespace
 
 void search(const InstructionSet &set, const References &references, const Probes &probes, Metric metric, int k,
             bool int8_filter, int threads, Found &found) {
-    const Search work(set, references, probes, metric, k, int8_filter);
+    const Search work(set, references, probes, metric, int8_filter);
     // Many probes: each thread has blocks of them. Few: all threads have all probes, and a share of the buckets.
-    const bool share_probes = probes.count >= int64_t(threads) * 4 * kPanel;
-    const int64_t parts = share_probes ? 1 : std::min<int64_t>(threads, work.buckets());
+    const bool share_probes =
+        probes.count >= int64_t(threads) * 4 * kPanel || probes.count * int64_t(k) * threads > kMostEntries;
+    const int64_t parts = share_probes ? 1 : std::min<int64_t>(threads, references.buckets);
     int64_t size = kBlockProbes;
     if (share_probes) size = std::min(size, (probes.count + threads - 1) / threads);
     const int64_t blocks = (probes.count + size - 1) / size;

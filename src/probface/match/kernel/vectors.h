@@ -217,7 +217,7 @@ void int8_least(const double *cosine, const float *residual, const float *norm, 
     for (int p = 0; p < probes; ++p) {
         double bound = residual[p] * by_residual + norm[p] * by_norm;
         double product = (cosine[p] - bound) * (inverse_scale[p] * tile_inverse_scale);
-        product -= 2.0;  // above what the line before rounds off, and what the cast below does to negative numbers
+        product -= 2.0;  // the cast raises a negative number by less than 1, the line before rounds far less than 1 off
         product = product > -2e9 ? product : -2e9;
         product = product < 2e9 ? product : 2e9;
         least[p] = int32_t(product);
