@@ -261,6 +261,58 @@ def test_a_reader_that_has_gone_is_no_answer(unbuffered: bool) -> None:
     assert (ended.returncode, ended.stderr) == (2, "")
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no disk that is always full")  # noqa: PTH110
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("line", [["--version"], ["models", "show", "sface"]])
+def test_an_answer_that_cannot_be_written_is_no_answer(unbuffered: str, line: list[str]) -> None:
+    command = [sys.executable, "-m", "probface", *line]
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        ended = subprocess.run(
+            command,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+        )
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+    assert "No space left on device" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            ZeroDivisionError("by\n\x1b nought"),
+            "unexpected ZeroDivisionError: by \\x1b nought; set PROBFACE_TRACEBACK=1",
+        ),
+        (PermissionError(13, "Permission denied", "x"), "x: Permission denied; mend that and try again"),
+        (MemoryError(), "unexpected MemoryError"),
+    ],
+)
+def test_what_nobody_foresaw_is_trouble_and_no_answer(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, error: Exception, line: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("probface.cli.app.app", fail)
+    assert line in refused(capsys, "models", "list")
+    monkeypatch.setenv("PROBFACE_TRACEBACK", "1")
+    assert run(["models", "list"]) == 2
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert line in err
+
+
+def test_a_report_over_a_photo_is_refused(folder: Path, capsys: Capture) -> None:
+    before = (folder / "a.jpg").read_bytes()
+    assert "would destroy" in refused(
+        capsys, "verify", folder / "a.jpg", folder / "b.png", "--report", folder / "a.jpg"
+    )
+    assert (folder / "a.jpg").read_bytes() == before
+
+
 INTERRUPTED = """
 import os, signal, sys
 from probface.cli import main, output

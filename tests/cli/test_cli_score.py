@@ -109,3 +109,14 @@ def test_what_is_refused(files: tuple[Path, Path], capsys: Capture, tmp_path: Pa
         probface.score_files(a, a, tmp_path / "m.npz", top=0)
     with pytest.raises(probface.ProbFaceError, match="metric 'l2'"):
         probface.score_files(a, a, tmp_path / "m.npz", metric="l2")  # type: ignore[arg-type]
+
+
+def test_an_output_that_is_an_input(files: tuple[Path, Path], capsys: Capture) -> None:
+    a, b = files
+    before = a.read_bytes()
+    assert run(["score", str(b), str(a), "--out", str(a)]) == 2
+    assert f"output {a}: would destroy {a}" in capsys.readouterr().err
+    assert a.read_bytes() == before
+    with pytest.raises(probface.errors.InvalidValue, match="would destroy"):
+        embed([b.with_suffix(""), a], a)
+    assert a.read_bytes() == before

@@ -222,6 +222,52 @@ def check_generations_and_changes(store: Store) -> None:
     assert store.changes(g4 + 1).identities is None  # a backup was put back
 
 
+def check_stamps(store: Store) -> None:
+    generations, acts = (
+        [store.generation()],
+        (
+            lambda: store.add(new(store, 30, "A", "B")),
+            lambda: store.add(new(store, 31, "C")),
+            lambda: store.delete(["A"]),
+        ),
+    )
+    stamps = [store.stamp(generations[0])]
+    for act in acts:
+        act()
+        generations.append(store.generation())
+        stamps.append(store.stamp(generations[-1]))
+    assert None not in stamps
+    assert len(set(stamps)) == 4
+    assert [store.stamp(generation) for generation in generations] == stamps  # they stay
+    for never in (generations[-1] + 1, -1, 10**30):
+        assert store.stamp(never) is None
+    with pytest.raises(InvalidValue):
+        store.delete(["A"])
+    store.add(new(store, 32))
+    assert store.generation() == generations[-1]
+    assert store.stamp(generations[-1]) == stamps[-1]
+    store.begin_migration(OTHER_MODEL)
+    pending = store.pending(limit=9)
+    store.put_migrated([one.reference for one in pending], new(store, 33, *"xy", model=OTHER_MODEL))
+    assert store.stamp(store.generation()) == stamps[-1]
+    store.finish_migration()
+    assert store.stamp(store.generation()) not in (None, *stamps)
+    assert store.verify() == ()
+
+
+def check_names_that_cannot_be(store: Store) -> None:
+    store.add(new(store, 34, "A"))
+    for name in ("\udcff", "a\0b", " a", "x" * 201, "a\nb"):
+        for act in (
+            lambda name=name: store.references(name),
+            lambda name=name: store.delete(["A", name]),
+            lambda name=name: list(store.identities(after=name)),
+        ):
+            with pytest.raises(InvalidValue, match=r"identity name .*: must be 1 to 200 printable characters"):
+                act()
+    assert dataclasses.astuple(store.counts()) == (1, 1)
+
+
 def check_a_scan_is_one_picture(store: Store) -> None:
     store.add(new(store, 13, *"abcdefghij"))
     expected = whole(store)
@@ -323,6 +369,8 @@ CHECKS: Sequence[Callable[[Store], None]] = (
     check_ids_are_never_used_again,
     check_rows_of_another_width_are_refused,
     check_generations_and_changes,
+    check_stamps,
+    check_names_that_cannot_be,
     check_a_scan_is_one_picture,
     check_migration,
     check_deletion_during_a_migration,

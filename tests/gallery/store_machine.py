@@ -102,6 +102,7 @@ class StoreMachine(RuleBasedStateMachine):
     @invariant()
     def holds_what_the_model_holds(self) -> None:
         assert self.stored() == self.people
+        assert self.store.stamp(self.generation) is not None or self.store.changes(self.generation).identities is None
         counts = self.store.counts()
         assert counts.identities == len(self.people)
         assert counts.references == sum(map(len, self.people.values()))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -285,3 +286,58 @@ def test_without_pyarrow(store: SqliteStore, tmp_path: Path, monkeypatch: pytest
     with pytest.raises(MissingExtra, match=r"pip install 'probface\[parquet\]', or use .npz"):
         export_gallery(store, tmp_path / "x.parquet")
     assert json.loads(exchange.settings_text(store.settings))["format"] == exchange.FORMAT
+
+
+def test_arrays_that_are_damaged_inside(tmp_path: Path) -> None:
+    import zipfile
+
+    good = bare(tmp_path / "good.npz", **GOOD)
+    with zipfile.ZipFile(good) as archive:
+        mu, name = archive.read("mu.npy"), archive.read("name.npy")
+    head = mu.index(b"{")
+    for what in (b"{'descr': (((", b"{'descr': $$$"):  # no Python that numpy could read
+        with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+            archive.writestr("mu.npy", mu[:head] + what + mu[head + len(what) :])
+            archive.writestr("name.npy", name)
+        with pytest.raises(DataError, match=r"x.npz: its array 'mu' cannot be read"):
+            read_table(tmp_path / "x.npz")
+    with zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("mu.npy", mu)
+        archive.writestr("name.npy", name)
+    data = bytearray((tmp_path / "x.npz").read_bytes())
+    start = data.index(b"mu.npy") + len("mu.npy") + 9  # behind the properties of the compression
+    data[start : start + 20] = b"\xff" * 20
+    (tmp_path / "x.npz").write_bytes(data)
+    with pytest.raises(DataError, match=r"x.npz: its array 'mu' cannot be read"):
+        read_table(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("digest", ["x", "\udcff" * 64, "g" * 64, "a" * 63])
+def test_digests_are_digests(tmp_path: Path, digest: str) -> None:
+    with pytest.raises(DataError, match=r"source_digest of row 1 is .*: must be empty, or a SHA-256 of 64"):
+        read_table(bare(tmp_path / "x.npz", **GOOD, source_digest=np.array(["", digest, ""])))
+    table = read_table(bare(tmp_path / "x.npz", **GOOD, source_digest=np.array(["", "A" * 64, "b" * 64])))
+    assert table.source_digests == ("", "a" * 64, "b" * 64)
+
+
+def test_an_export_says_which_model_in_earnest(store: SqliteStore, tmp_path: Path) -> None:
+    document = json.loads(exchange.settings_text(store.settings))
+    for change, message in (({"digest": "abc"}, "must be 64 hexadecimal"), ({"name": "a\x1b[2J"}, "cannot be read")):
+        model = document["settings"]["model"] | change
+        text = json.dumps(document | {"settings": document["settings"] | {"model": model}})
+        with pytest.raises(DataError, match=message) as raised:
+            read_table(bare(tmp_path / "x.npz", **GOOD, gallery=np.array(text)))
+        assert "\x1b" not in str(raised.value)
+
+
+def test_what_a_killed_export_left_is_removed(store: SqliteStore, tmp_path: Path) -> None:
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    gone, out = int(ended.stdout), tmp_path / "out" / "x.npz"
+    out.parent.mkdir()
+    left = [out.parent / f".x.npz.{gone}.tmp", out.parent / f".x.npz.{gone}.tmp.abc" / "000000.npz"]
+    others = [out.parent / name for name in (f".x.npz.{os.getppid()}.tmp", f".y.npz.{gone}.tmp", ".x.npz.q.tmp")]
+    left[1].parent.mkdir()
+    for path in (*left, *others):
+        path.write_bytes(b"vectors")
+    export_gallery(store, out)
+    assert {path.name for path in out.parent.iterdir()} == {"x.npz", *(path.name for path in others)}

@@ -62,8 +62,12 @@ def test_one_file_for_its_owner_alone_that_is_opened_as_it_is(
     assert built == [rows]
     arrays, header = index_file.read(index_of(path))
     assert len(arrays["extra.identities"]) == rows
+    with Gallery.open(path) as gallery:
+        stamp = gallery.store.stamp(2)
+    assert stamp is not None
     assert header["meta"] == {
         "version": 1,
+        "stamp": stamp,
         "model": binding().digest,
         "templates": templates,
         "estimator": "weighted_mean",

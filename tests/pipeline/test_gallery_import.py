@@ -1,5 +1,6 @@
 """Ready embeddings into a gallery: whose they are, what made them, and what is refused."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -252,3 +253,34 @@ def test_an_import_that_is_refused_changes_nothing(tmp_path: Path) -> None:
         with pytest.raises(InvalidValue, match="identity 'b': its references cancel out"):
             import_gallery(tmp_path / "x.npz", gallery, sigma_sq=1.0, model_name="r50")
         assert [one.name for one in gallery.store.identities()] == ["a"]
+
+
+def forged(gallery: Path, out: Path, **changes: object) -> Path:
+    """An export that says something else of its model."""
+    with Gallery.open(gallery) as opened:
+        export_gallery(opened.store, out)
+    with np.load(out) as arrays:
+        changed = dict(arrays)
+    document = json.loads(str(changed["gallery"]))
+    document["settings"]["model"] |= changes
+    for threshold in document["settings"]["model"]["contract"]["thresholds"]:
+        threshold["threshold"] = -1000.0
+    np.savez(out, **{**changed, "gallery": np.array(json.dumps(document))})
+    return out
+
+
+def test_thresholds_are_those_of_the_model_that_is_here(embedded: dict[str, Path], tmp_path: Path) -> None:
+    import_gallery(embedded["npz"], tmp_path / "g.db")
+    for name in ("sface", "another name"):
+        file = forged(tmp_path / "g.db", tmp_path / "x.npz", name=name)
+        assert not import_gallery(file, tmp_path / f"{name}.db").unconfirmed
+        with Gallery.open(tmp_path / f"{name}.db") as gallery:
+            assert gallery.settings.model == SFACE
+    for number, changes in enumerate(({"digest": "d" * 64}, {"digest": "d" * 64, "name": "mine"})):
+        file = forged(tmp_path / "g.db", tmp_path / "x.npz", **changes)
+        assert import_gallery(file, tmp_path / f"{number}.db").unconfirmed
+        assert not import_gallery(file, tmp_path / f"{number}.db").unconfirmed  # what is there keeps its own
+        with Gallery.open(tmp_path / f"{number}.db") as gallery:
+            contract = gallery.settings.model.contract
+            assert contract is not None
+            assert {entry.threshold for entry in contract.thresholds} == {-1000.0}

@@ -1,5 +1,6 @@
 """A gallery moves to another model: whole, resumable, and never half."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import pytest
 from photos import portrait, save
 from probface.cli.demo import PORTRAITS, _carried
 from probface.contract import QualityScale
-from probface.errors import InvalidValue, ModelError
+from probface.errors import InvalidValue, ModelError, UnreadableImage
 from probface.gallery.gallery import Gallery
 from probface.gallery.records import NewReferences
 from probface.models.backbone import Backbone
@@ -24,6 +25,7 @@ from probface.pipeline import gallery_migration as room
 from probface.pipeline.enroll import enroll
 from probface.pipeline.gallery_migration import abandon_migration, migrate_gallery
 from probface.pipeline.gallery_model import model_binding
+from probface.pipeline.identify import identify
 from probface.pipeline.recogniser import Recogniser
 
 HOPPER = _carried(*PORTRAITS["hopper.jpg"])
@@ -268,3 +270,20 @@ def test_a_killed_migration_goes_on_where_it_stopped(
     result = migrate_gallery(where, other)
     assert (result.finished, result.embedded) == (True, COUNT - images)
     assert_alike(rows(where), rows(filled(tmp_path / "fresh.db", photos, other)))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes are files on POSIX systems only")
+def test_a_pipe_in_the_place_of_an_image(
+    photos: list[Path], recogniser: Recogniser, other: Recogniser, tmp_path: Path
+) -> None:
+    where = filled(tmp_path / "g.db", photos[:2], recogniser)
+    photos[0].unlink()
+    os.mkfifo(photos[0])
+    (missing,) = migrate_gallery(where, other).missing
+    assert missing.reason == (
+        f"no image was kept, and of its file: image {photos[0]}: no regular file, but a pipe or device; save the image "
+        "to a file"
+    )
+    for call in (lambda: enroll("x", photos[0], where), lambda: identify(photos[0], where)):
+        with pytest.raises(UnreadableImage, match="no regular file"):
+            call()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from probface.cli.options import Json, MaxPixels, Policy
-from probface.cli.output import face_document, print_json, warn
+from probface.cli.output import face_document, print_json, printable, warn
 from probface.defaults import MAX_PIXELS
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _write_crop(path: Path, crop: Image) -> str:
 def _print_text(document: list[dict[str, Any]]) -> None:
     for entry in document:
         count = len(entry["faces"])
-        print(f"{entry['path']}: {count or 'no'} face{'' if count == 1 else 's'}")
+        print(f"{printable(entry['path'])}: {count or 'no'} face{'' if count == 1 else 's'}")
         for face in entry["faces"]:
             x, y, width, height = face["box"]
             crop = f"  -> {face['crop']}" if "crop" in face else ""

@@ -8,7 +8,7 @@ import typer
 
 from probface.cli.gallery_options import Estimator, GalleryPlace, OwnModel, Templates
 from probface.cli.options import Aligned, Json, MaxPixels, Provider
-from probface.cli.output import face_document, print_json, warn
+from probface.cli.output import face_document, print_json, printable, warn
 from probface.defaults import MAX_PIXELS
 
 
@@ -67,8 +67,8 @@ def enroll_command(
         )
         return 0
     if result.created:
-        print(f"made the gallery {result.gallery}")
-    print(f"{result.name}: {len(result.faces)} enrolled, {result.references} in all")
+        print(f"made the gallery {printable(result.gallery)}")
+    print(f"{printable(result.name)}: {len(result.faces)} enrolled, {result.references} in all")
     for face in result.faces:
-        print(f"  {face.source}: quality {face.quality} of 100, sigma^2 {face.sigma_sq:.4f}")
+        print(f"  {printable(face.source)}: quality {face.quality} of 100, sigma^2 {face.sigma_sq:.4f}")
     return 0

@@ -10,7 +10,7 @@ import typer
 
 from probface.cli.gallery_options import Estimator, GalleryPlace, Templates
 from probface.cli.options import Aligned, Json, MaxPixels, Provider
-from probface.cli.output import Bars, print_json, progress_bar
+from probface.cli.output import Bars, print_json, printable, progress_bar, warn
 from probface.defaults import MAX_PIXELS
 
 app = typer.Typer(help="List, show, delete, export, import, migrate, verify.", rich_markup_mode=None)
@@ -38,7 +38,7 @@ def list_command(
             print_json({"gallery": opened.store.location, "identities": listed})
             return 0
         for one in people:
-            print(f"{one.references:4d}  {one.enrolled:%Y-%m-%d %H:%M}  {one.name}")
+            print(f"{one.references:4d}  {one.enrolled:%Y-%m-%d %H:%M}  {printable(one.name)}")
     return 0
 
 
@@ -93,13 +93,13 @@ def delete_command(
         if as_json:
             print_json({"gallery": opened.store.location, "deleted": names, "references": removed})
         else:
-            print(f"deleted {', '.join(names)}: {counted(removed, 'reference')}")
+            print(f"deleted {printable(', '.join(names))}: {counted(removed, 'reference')}")
     return 0
 
 
 def _confirmed(question: str) -> bool:
     """Ask at the terminal. On standard error, since standard output is for the answer of the verb."""
-    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    print(f"{printable(question)} [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
@@ -123,7 +123,7 @@ def export_command(
     if as_json:
         print_json({"out": str(out), "references": count})
     else:
-        print(f"{counted(count, 'reference')} -> {out}")
+        print(f"{counted(count, 'reference')} -> {printable(str(out))}")
     return 0
 
 
@@ -169,6 +169,11 @@ def import_command(
             templates=None if templates is None else templates.value,
             estimator=None if estimator is None else estimator.value,
         )
+    if result.unconfirmed:
+        warn(
+            f"model {result.model!r} is not known here by that name and digest: the gallery's thresholds are {file}'s "
+            "own word; use them if you trust who made it"
+        )
     if as_json:
         print_json(
             {
@@ -178,14 +183,15 @@ def import_command(
                 "identities": result.identities,
                 "model": result.model,
                 "normalised": result.normalised,
+                "unconfirmed": result.unconfirmed,
             }
         )
         return 0
     made = " (made)" if result.created else ""
     people = counted(result.identities, "identity", "identities")
-    print(f"{counted(result.references, 'reference')} of {people} -> {result.gallery}{made}")
+    print(f"{counted(result.references, 'reference')} of {people} -> {printable(result.gallery)}{made}")
     scaled = f"; {counted(result.normalised, 'row')} scaled to length 1" if result.normalised else ""
-    print(f"  of model {result.model}{scaled}")
+    print(f"  of model {printable(result.model)}{scaled}")
     return 0
 
 
@@ -248,7 +254,7 @@ def verify_command(gallery: GalleryPlace, as_json: Json = False) -> int:
         print_json({"gallery": location, "sound": not wrong, "wrong": list(wrong)})
     elif wrong:
         for line in wrong:
-            print(line)
+            print(printable(line))
     else:
-        print(f"{location}: sound")
+        print(f"{printable(location)}: sound")
     return 1 if wrong else 0

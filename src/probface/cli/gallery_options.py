@@ -23,7 +23,15 @@ class EstimatorName(StrEnum):
     precision_sum = "precision_sum"
 
 
-GalleryPlace: TypeAlias = Annotated[str, typer.Option("--gallery", help="A file, or postgresql://...")]
+def _checked(place: str) -> str:
+    from probface.gallery.place import checked_place
+
+    return str(checked_place(place))
+
+
+GalleryPlace: TypeAlias = Annotated[
+    str, typer.Option("--gallery", callback=_checked, help="A file, or postgresql://...")
+]
 OwnModel: TypeAlias = Annotated[
     str | None,
     typer.Option("--model", help="A name, .onnx file or training folder; the gallery's own model if not given."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from probface.cli.output import print_json, warn
+from probface.cli.output import print_json, printable, warn
 
 if TYPE_CHECKING:
     from probface.gallery.gallery import Gallery
@@ -40,11 +40,10 @@ def show_gallery(gallery: Gallery, *, as_json: bool) -> None:
         print_json(document)
         return
     identities = counted(counts.identities, "identity", "identities")
-    print(f"{location}: {identities}, {counted(counts.references, 'reference')}")
+    print(f"{printable(location)}: {identities}, {counted(counts.references, 'reference')}")
     declared = ", declared at an import" if model.contract is None else ""
-    print(
-        f"  model {model.name} ({model.digest[:12]}{declared}): mu of {model.dim}, sigma_sq of {model.sigma_sq_width}"
-    )
+    made_by = f"{printable(model.name)} ({printable(model.digest[:12])}{declared})"
+    print(f"  model {made_by}: mu of {model.dim}, sigma_sq of {model.sigma_sq_width}")
     estimator = f", variance by {settings.estimator}" if settings.templates == "fused" else ""
     print(f"  templates {settings.templates}{estimator}; images are {'' if settings.keep_images else 'not '}kept")
 
@@ -56,13 +55,13 @@ def show_identity(gallery: Gallery, name: str, *, as_json: bool) -> None:
         rows = [dataclasses.asdict(one) | {"enrolled": one.enrolled.isoformat()} for one in references]
         print_json({"gallery": gallery.store.location, "name": name, "references": rows})
         return
-    print(f"{name}: {counted(len(references), 'reference')}")
+    print(f"{printable(name)}: {counted(len(references), 'reference')}")
     for one in references:
         quality = "unknown" if one.quality < 0 else f"{one.quality} of 100"
         kept = ", image kept" if one.image_kept else ""
         print(
             f"  {one.id:6d}  {one.enrolled:%Y-%m-%d %H:%M}  quality {quality}, sigma^2 {one.sigma_sq:.4f}{kept}  "
-            f"{one.source or '(source unknown)'}"
+            f"{printable(one.source) or '(source unknown)'}"
         )
 
 
@@ -72,12 +71,14 @@ def show_migration(result: MigrationResult, *, as_json: bool) -> None:
         warn(f"{one.name}: {one.reason}")
     if as_json:
         print_json(dataclasses.asdict(result))
-    elif result.finished:
-        print(f"{result.gallery}: on model {result.model}, {counted(result.embedded, 'image')} embedded")
+        return
+    place, model = printable(result.gallery), printable(result.model)
+    if result.finished:
+        print(f"{place}: on model {model}, {counted(result.embedded, 'image')} embedded")
     else:
         people = counted(len({one.name for one in result.missing}), "identity", "identities")
         images = counted(len(result.missing), "image")
-        print(f"{result.gallery}: stays on model {result.model}; {counted(result.embedded, 'image')} embedded")
+        print(f"{place}: stays on model {model}; {counted(result.embedded, 'image')} embedded")
         print(
             f"  missing: {images} of {people}; bring them back, or delete these identities, and run this again; or "
             "give it up with --abandon"

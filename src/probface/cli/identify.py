@@ -9,7 +9,7 @@ import typer
 
 from probface.cli.gallery_options import GalleryPlace, OwnModel
 from probface.cli.options import Aligned, Json, MaxPixels, MetricName, Provider
-from probface.cli.output import face_document, print_json, warn
+from probface.cli.output import face_document, print_json, printable, warn
 from probface.defaults import MAX_PIXELS
 
 if TYPE_CHECKING:
@@ -78,9 +78,9 @@ def _document(result: IdentifyResult) -> dict[str, Any]:
 
 def _print_text(result: IdentifyResult) -> None:
     answer, face = result.answer, result.face
-    print("NOBODY" if answer.name is None else answer.name, f"at a false-positive rate of {answer.fpir:g}")
-    print(f"  {answer.reason}")
-    print(f"  threshold {answer.threshold:.4f} of {answer.metric}: {answer.basis}")
+    print("NOBODY" if answer.name is None else printable(answer.name), f"at a false-positive rate of {answer.fpir:g}")
+    print(f"  {printable(answer.reason)}")
+    print(f"  threshold {answer.threshold:.4f} of {answer.metric}: {printable(answer.basis)}")
     for rank, candidate in enumerate(answer.candidates, 1):
-        print(f"  {rank:2d}. {candidate.score:9.4f}  {candidate.name}")
-    print(f"  {face.source}: quality {face.quality} of 100, sigma^2 {face.sigma_sq:.4f}")
+        print(f"  {rank:2d}. {candidate.score:9.4f}  {printable(candidate.name)}")
+    print(f"  {printable(face.source)}: quality {face.quality} of 100, sigma^2 {face.sigma_sq:.4f}")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from probface.cli.options import Json
-from probface.cli.output import print_json
+from probface.cli.output import print_json, printable
 
 app = typer.Typer(help="List and describe models.", rich_markup_mode=None)
 
@@ -61,12 +61,12 @@ def show_command(
     if as_json:
         print(contract.to_json())
         return 0
-    print(f"{contract.name}: mu of {contract.dim}, sigma_sq of {contract.sigma_sq_width}")
+    print(f"{printable(contract.name)}: mu of {contract.dim}, sigma_sq of {contract.sigma_sq_width}")
     print(
         f"  input {contract.input.height} x {contract.input.width} {contract.input.channels}, {contract.input.template}"
     )
-    print(f"  licences: backbone {contract.backbone_licence}, head {contract.head_licence}")
-    print(f"  trained on {contract.trained_on or 'unknown data'}")
+    print(printable(f"  licences: backbone {contract.backbone_licence}, head {contract.head_licence}"))
+    print(printable(f"  trained on {contract.trained_on or 'unknown data'}"))
     for entry in contract.thresholds:
-        print(f"  {entry.metric:8s} FMR {entry.fmr:g}: threshold {entry.threshold:.4f}, on {entry.data}")
+        print(f"  {entry.metric:8s} FMR {entry.fmr:g}: threshold {entry.threshold:.4f}, on {printable(entry.data)}")
     return 0

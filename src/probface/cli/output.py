@@ -21,7 +21,14 @@ def print_json(document: Any) -> None:
 
 def warn(message: str) -> None:
     """One line on standard error."""
-    print(f"probface: warning: {message}", file=sys.stderr)
+    print(f"probface: warning: {printable(message)}", file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """A text from a file as it may go to a terminal: what would steer it, or turn the line about, is spelt out."""
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 def face_document(face: Face | None) -> dict[str, Any]:

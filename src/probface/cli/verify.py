@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from probface.cli.options import Aligned, Json, MaxPixels, MetricName, Model, Provider, Report
-from probface.cli.output import face_document, print_json, warn
+from probface.cli.output import face_document, print_json, printable, warn
 from probface.defaults import DEFAULT_MODEL, MAX_PIXELS
 
 if TYPE_CHECKING:
@@ -32,10 +32,13 @@ def verify_command(
 
     Example: probface verify passport.jpg gate.jpg --fmr 1e-4 --report answer.html
     """
+    from probface.gallery.exchange import check_apart
     from probface.pipeline.recogniser import Recogniser
     from probface.pipeline.verify import verify
     from probface.report.comparison import comparison_page, write_page
 
+    if report is not None:
+        check_apart(report, a, b)
     recogniser = Recogniser(model, provider=provider, aligned=aligned, max_pixels=max_pixels)
     answer = verify(a, b, metric=metric.value, fmr=fmr, model=recogniser)
     for face in answer.faces:
@@ -77,4 +80,4 @@ def print_verification(answer: Verification) -> None:
         f"  {answer.metric} {answer.score:.4f} {sign} threshold {answer.threshold:.4f}   (cosine {answer.cosine:.4f})"
     )
     for face in answer.faces:
-        print(f"  {face.source}: quality {face.quality} of 100, sigma^2 {face.sigma_sq:.4f}")
+        print(f"  {printable(face.source)}: quality {face.quality} of 100, sigma^2 {face.sigma_sq:.4f}")

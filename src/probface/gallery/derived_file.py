@@ -16,9 +16,11 @@ happen is that it keeps the vector of somebody who is deleted, without anybody k
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probface.errors import DataError, ProbFaceError
+from probface.errors import DataError, ProbFaceError, StorageError
 from probface.gallery.index_form import check_form
 from probface.gallery.records import GallerySettings
 from probface.gallery.store import Store
@@ -36,6 +38,8 @@ from probface.match import index_file
 from probface.match.exact import SearchIndex
 from probface.storage import storage_errors
 
+LOCK_SECONDS = 30.0
+"""How long a deletion waits for another one in the same folder."""
 VERSION = 1
 """Of what stands beside the search index in the file."""
 
@@ -45,7 +49,7 @@ def index_path(gallery: Path) -> Path:
     return gallery.with_name(f"{gallery.name}.index")
 
 
-def meta_of(settings: GallerySettings, generation: int, highest: int) -> dict[str, Any]:
+def meta_of(settings: GallerySettings, generation: int, highest: int, stamp: str | None) -> dict[str, Any]:
     """What the file says of itself: what it was derived from, and how."""
     return {
         "version": VERSION,
@@ -53,6 +57,7 @@ def meta_of(settings: GallerySettings, generation: int, highest: int) -> dict[st
         "templates": settings.templates,
         "estimator": settings.estimator,
         "generation": generation,
+        "stamp": stamp,
         "highest": highest,
     }
 
@@ -67,11 +72,12 @@ def open_index(path: Path, settings: GallerySettings) -> SearchIndex:
         arrays, header = index_file.read(path)
         index = SearchIndex.open(path)
         meta = header["meta"]
-        told = {**meta_of(settings, 0, 0), "generation": meta["generation"], "highest": meta["highest"]}
+        told = meta_of(settings, meta["generation"], meta["highest"], meta["stamp"])
         if (
             told != meta
             or index.meta != meta
             or not all(isinstance(meta[key], int) for key in ("generation", "highest"))
+            or not isinstance(meta["stamp"], str)
         ):
             raise DataError(f"{path}: an index of another model, other templates or another version")
         check_form(path, index, arrays["order"], settings)
@@ -138,12 +144,22 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def check_place(path: Path) -> None:
+    """Refuse a place where something else stands.
+
+    Raises:
+        StorageError: a folder, or a file that is no index.
+    """
+    if path.exists() and not (path.is_file() and index_file.is_ours(path)):
+        raise StorageError(f"{path}: is not an index of ProbFace, and stands where one must be; move it away")
+
+
 def remove_leftovers(path: Path) -> None:
     """Remove what a process that was killed left of building or erasing.
 
     One that is building just now finds its work gone, and keeps its index in memory.
     """
-    for folder in path.parent.glob(f".{path.name}.*.new"):
+    for folder in path.parent.glob(f".{glob.escape(path.name)}.*.new"):
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -161,14 +177,22 @@ def folder_lock(folder: Path, *, wait: bool) -> Iterator[bool]:
     except (ImportError, OSError):  # Windows; a folder that may be entered and not be listed
         yield True
         return
-    locked = True
+    locked, patience = False, time.monotonic() + (LOCK_SECONDS if wait else 0)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            locked = False
-        except OSError:  # a network's file system without locks
-            pass
+        while not locked:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                locked = True
+            except BlockingIOError:
+                if time.monotonic() >= patience:
+                    break
+                time.sleep(0.01)
+            except OSError:  # a network's file system without locks
+                locked = True
+        if wait and not locked:
+            raise StorageError(
+                f"{folder}: locked by another process for {LOCK_SECONDS:g} s, nothing was deleted; wait, or end it"
+            )
         yield locked
     finally:
         os.close(handle)
@@ -182,8 +206,8 @@ def _deleted_rows(path: Path, store: Store) -> Ids:
     """
     index = open_index(path, store.settings)
     changed = store.changes(index.meta["generation"]).identities
-    if changed is None:
-        raise DataError(f"{path}: older than what the gallery remembers of its changes")
+    if changed is None or store.stamp(index.meta["generation"]) != index.meta["stamp"]:
+        raise DataError(f"{path}: older than what the gallery remembers of its changes, or of another gallery")
     identities = index.extra["identities"]
     rows = rows_of(identities, np.array(sorted(changed), np.int64))
     rows = rows[index.references.mu[rows].any(axis=1)]  # erased rows are 0, and no vector of unit length is

@@ -8,11 +8,14 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 import json
 import os
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -73,15 +76,17 @@ def export_gallery(
         How many references are in the file.
 
     Raises:
-        InvalidValue: another suffix.
+        InvalidValue: another suffix, or the gallery's own file.
         MissingExtra: ``.parquet`` without pyarrow.
         StorageError: the file cannot be written.
     """
     target = check_suffix(out)
+    check_apart(target, store.location)
     total = store.counts().references
     write = _write_npz if target.suffix == ".npz" else _write_parquet
     if target.suffix == ".parquet":
         pyarrow()
+    _remove_leftovers(target)
     with replacing(target) as temporary:
         temporary.touch(0o600)  # biometric data: for their owner alone, as the gallery's file is
         return write(temporary, store.settings, _told(_rows(store), total, progress))
@@ -99,6 +104,23 @@ def check_suffix(path: str | os.PathLike[str]) -> Path:
     return Path(path)
 
 
+def check_apart(out: str | os.PathLike[str], *inputs: str | os.PathLike[str]) -> None:
+    """Refuse an output that is one of the inputs, under whatever name: writing it would destroy what is read.
+
+    Raises:
+        InvalidValue: they are one file.
+    """
+    for source in inputs:
+        try:
+            same = Path(out).samefile(source)
+        except (OSError, ValueError):  # one of them is not there
+            continue
+        if same:
+            raise InvalidValue(
+                f"output {os.fspath(out)}: would destroy {os.fspath(source)}, which is read; choose another name"
+            )
+
+
 def pyarrow() -> tuple[Any, Any]:
     """The modules ``pyarrow`` and ``pyarrow.parquet``; MissingExtra where they are not installed."""
     try:
@@ -107,6 +129,36 @@ def pyarrow() -> tuple[Any, Any]:
     except ImportError as error:
         raise MissingExtra("files in .parquet need pyarrow; pip install 'probface[parquet]', or use .npz") from error
     return pa, pq
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Remove what an export to the same file left when its process was killed: it holds people's vectors.
+
+    What bears the number of this process is left, too: in a container every process may have the same one.
+    """
+    if os.name != "posix":  # elsewhere the question whether a process lives can end it
+        return
+    for path in target.parent.glob(f".{glob.escape(target.name)}.*.tmp*"):
+        process, end, _ = path.name.removeprefix(f".{target.name}.").partition(".tmp")
+        if not (end and process.isascii() and process.isdigit()) or _lives(int(process)):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                path.unlink()
+
+
+def _lives(process: int) -> bool:
+    if process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # somebody else's, or no number of a process
+        return True
+    return True
 
 
 def _told(rows: Iterator[ExportRows], total: int, progress: Callable[[int, int], None] | None) -> Iterator[ExportRows]:

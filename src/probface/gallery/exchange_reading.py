@@ -7,8 +7,11 @@ Three kinds, told apart by what is in them: a gallery's export (``gallery``), wh
 from __future__ import annotations
 
 import json
+import lzma
 import os
+import re
 import struct
+import tokenize
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -45,9 +48,11 @@ ROUNDING = 1e-6
 BLOCK_ROWS = 65536
 """Rows to be measured at once, in float64."""
 
-_UNREADABLE = (
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+UNREADABLE = (
     *(OSError, EOFError, ValueError, KeyError, TypeError, IndexError, RuntimeError, MemoryError, OverflowError),
-    *(struct.error, zlib.error, zipfile.BadZipFile),
+    *(struct.error, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tokenize.TokenError, SyntaxError),
 )
 """What numpy, zipfile and pyarrow raise on damaged files."""
 
@@ -118,7 +123,7 @@ def read_table(path: str | os.PathLike[str]) -> ExchangeTable:
         _texts(file, "path", arrays.get("path"), rows),
         None if quality is None else quality.astype(np.int64),
         _texts(file, "source", arrays.get("source"), rows),
-        _texts(file, "source_digest", arrays.get("source_digest"), rows),
+        _digests(file, arrays.get("source_digest"), rows),
         _moments(file, arrays.get("enrolled"), rows),
         settings,
         contract,
@@ -188,6 +193,20 @@ def _texts(file: Path, what: str, array: NDArray[Any] | None, rows: int) -> tupl
         raise DataError(f"{file}: {what} is not UTF-8 ({error}); save it as str") from error
 
 
+def _digests(file: Path, array: NDArray[Any] | None, rows: int) -> tuple[str, ...] | None:
+    texts = _texts(file, "source_digest", array, rows)
+    if texts is None:
+        return None
+    digests = tuple(text.lower() for text in texts)
+    for row, digest in enumerate(digests):
+        if digest and not _DIGEST.fullmatch(digest):
+            raise DataError(
+                f"{file}: source_digest of row {row} is {digest[:80]!r}: must be empty, or a SHA-256 of 64 hexadecimal "
+                "digits; mend it, or leave it empty"
+            )
+    return digests
+
+
 def _moments(file: Path, array: NDArray[Any] | None, rows: int) -> tuple[datetime, ...] | None:
     if array is None:
         return None
@@ -208,9 +227,16 @@ def _settings(file: Path, text: str) -> GallerySettings:
         document = json.loads(text)
         if not isinstance(document, dict) or document.get("format") != FORMAT:
             raise DataError(f"{file}: not an export of format {FORMAT}; use the ProbFace that wrote it")
-        return from_plain(GallerySettings, document.get("settings"), "gallery settings")
+        settings = from_plain(GallerySettings, document.get("settings"), "gallery settings")
+        check_name(settings.model.name)
     except (json.JSONDecodeError, RecursionError, InvalidValue, ModelError) as error:
         raise DataError(f"{file}: its gallery settings cannot be read ({error}); export it again") from error
+    name, digest = settings.model.name, settings.model.digest
+    if not _DIGEST.fullmatch(digest):
+        raise DataError(
+            f"{file}: model {name!r} of digest {digest[:80]!r}: must be 64 hexadecimal digits; export it again"
+        )
+    return settings
 
 
 def _contract(file: Path, text: str) -> ModelContract:
@@ -238,7 +264,7 @@ def _read_npz(file: Path) -> dict[str, NDArray[Any]]:
             return found
     except AttributeError as error:  # a single array, as np.save writes it
         raise DataError(f"{file}: one array without names; save several with np.savez") from error
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise DataError(
             f"{file}: {reading} cannot be read ({error}); save texts as str and numbers as float32, with np.savez"
         ) from error
@@ -252,7 +278,7 @@ def _read_parquet(file: Path) -> dict[str, NDArray[Any]]:
         chosen = {what: name for what, name in chosen.items() if what not in ("gallery", "contract")}
         table = parquet.read_table(file, columns=list(chosen.values()))
         found = {what: _parquet_column(file, name, table.column(name)) for what, name in chosen.items()}
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise DataError(f"{file}: cannot be read ({error}); write it again") from error
     metadata = schema.metadata or {}
     for what, key in (("gallery", PARQUET_KEY), ("contract", b"probface")):

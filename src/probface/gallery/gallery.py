@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -11,8 +13,9 @@ import numpy as np
 
 from probface.errors import DataError, InvalidValue, StorageError
 from probface.gallery.admission import require_model, require_question, require_templates
-from probface.gallery.derived_file import index_path, remove
+from probface.gallery.derived_file import check_place, index_path, remove
 from probface.gallery.open_set import OpenSet, check_fpir
+from probface.gallery.place import checked_place
 from probface.gallery.records import (
     Candidate,
     GallerySettings,
@@ -24,6 +27,7 @@ from probface.gallery.search_index import GalleryIndex
 from probface.gallery.searched import Scores
 from probface.gallery.store import Counts, Store
 from probface.gallery.template_rows import Ids
+from probface.match.exact import SearchIndex
 from probface.types import Embeddings, Metric
 
 SERVERS = ("postgresql://", "postgres://")
@@ -60,15 +64,16 @@ class Gallery:
         Raises:
             StorageError: it is there already, or the place cannot be written or reached.
         """
-        address = os.fspath(where)
+        address = os.fspath(checked_place(where))
         if address.startswith(SERVERS):
             from probface.gallery.engines.postgres import PostgresStore
 
             return cls(PostgresStore.create(address, settings, gallery))
         from probface.gallery.engines.sqlite import SqliteStore
 
-        store = SqliteStore.create(Path(address), settings)
-        return cls._of_file(store, Path(address), new=True, read_only=False)
+        path = _settled(address)
+        check_place(index_path(path))
+        return cls._of_file(SqliteStore.create(path, settings), path, new=True, read_only=False)
 
     @classmethod
     def open(cls, where: str | os.PathLike[str], *, read_only: bool = False, gallery: str = "default") -> Gallery:
@@ -83,15 +88,15 @@ class Gallery:
             StorageError: it is not there, or cannot be read or reached.
             DataError: it is no gallery, a damaged one, or of a newer version.
         """
-        address = os.fspath(where)
+        address = os.fspath(checked_place(where))
         if address.startswith(SERVERS):
             from probface.gallery.engines.postgres import PostgresStore
 
-            return cls(PostgresStore.open(address, gallery), read_only=read_only)
+            return cls(PostgresStore.open(address, gallery, read_only=read_only), read_only=read_only)
         from probface.gallery.engines.sqlite import SqliteStore
 
-        store = SqliteStore.open(Path(address), read_only=read_only)
-        return cls._of_file(store, Path(address), new=False, read_only=read_only)
+        path = _settled(address)
+        return cls._of_file(SqliteStore.open(path, read_only=read_only), path, new=False, read_only=read_only)
 
     @classmethod
     def _of_file(cls, store: Store, path: Path, *, new: bool, read_only: bool) -> Gallery:
@@ -205,24 +210,37 @@ class Gallery:
         self._require_question(probe, model, top, metric)
         while True:
             with self._index.current() as now:
-                rule = self._open_set.rule(now, self.settings, metric, fpir, threads=threads)
+                rule = self._open_set.rule(
+                    now, self.settings, metric, fpir, lambda: self.counts().references, threads=threads
+                )
                 scores, identities = now.best(probe, top, metric, threads)
             named = self._named(scores, identities)
             if named is not None:
                 break
         candidates = named[0]
-        name: str | None = None
         if not candidates:
-            reason = "the gallery is empty"
-        elif candidates[0].score > rule.threshold:
-            name = candidates[0].name
-            reason = f"{name!r} scores {candidates[0].score:.5g}, above the threshold {rule.threshold:.5g}"
-        else:
-            best = candidates[0]
-            reason = (
-                f"best candidate {best.name!r} scores {best.score:.5g}, not above the threshold {rule.threshold:.5g}"
-            )
-        return Identification(name, reason, candidates, metric, rule.threshold, fpir, rule.basis)
+            return Identification(None, "the gallery is empty", (), metric, rule.threshold, fpir, rule.basis)
+        best = candidates[0]
+        score, subject = best.score, f"{best.name!r}"
+        if rule.of_references and self.settings.templates == "fused":
+            score = self._best_reference(probe, int(identities[0, 0]), metric)
+            subject = f"the best reference of {best.name!r}"
+        accepted = score > rule.threshold
+        side = "above" if accepted else "not above"
+        reason = f"{subject} scores {score:.5g}, {side} the threshold {rule.threshold:.5g}"
+        if not accepted:
+            reason = f"best candidate: {reason}"
+        return Identification(
+            best.name if accepted else None, reason, candidates, metric, rule.threshold, fpir, rule.basis
+        )
+
+    def _best_reference(self, probe: Embeddings, identity: int, metric: Metric) -> float:
+        """The best score of a probe with a single reference of an identity; -inf where it was deleted just now."""
+        held = self.store.fetch([identity])
+        if not len(held):
+            return -math.inf
+        references = SearchIndex(Embeddings(held.mu, held.sigma_sq), prefilter="float32")
+        return float(references.search(probe, 1, metric=metric).scores[0, 0])
 
     def verify(self) -> tuple[str, ...]:
         """Check database and index; what is wrong, one sentence each."""
@@ -264,3 +282,19 @@ class Gallery:
             tuple(Candidate(names[whose], score) for score, whose in zip(*row, strict=True) if whose >= 0)
             for row in zip(scores.tolist(), identities.tolist(), strict=True)
         )
+
+
+def _settled(address: str) -> Path:
+    """One path for a file, whatever links lead there and whatever folder the process changes to.
+
+    Raises:
+        StorageError: the file has several names: each would have an index of its own, and a deletion reaches one.
+    """
+    path = Path(address).resolve()
+    for patience in range(20, -1, -1):  # one that is being made has two names for a moment
+        if not path.is_file() or path.stat().st_nlink == 1:
+            break
+        if patience == 0:
+            raise StorageError(f"{address}: a file with several hard links; a gallery must have one name, so copy it")
+        time.sleep(0.02)
+    return path

@@ -4,8 +4,10 @@ FPIR, the false-positive identification rate, is the share of probes of people w
 (ISO/IEC 19795-1). It grows with the gallery, so the threshold must be of the gallery's size, and comes from one of two
 measurements:
 
-- The model's verification thresholds: with R rows searched, FPIR <= R * FMR, the union bound. It holds however the rows
-  depend on each other, and needs the FMR to have been measured at FPIR / R.
+- The model's verification thresholds: a name is given only where a single reference of the candidate is above one, and
+  with R references enrolled FPIR <= R * FMR, the union bound. It holds however the references depend on each other, and
+  needs the FMR to have been measured at FPIR / R. The FMR is that of single images with single images, so it says
+  nothing of fused templates, whose scores spread wider: these choose the candidate, its references decide.
 - The gallery itself: the template of an identity, searched among all others, is a probe of somebody who is not there.
 
 What neither reaches is refused: nothing is extrapolated.
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +33,8 @@ MOST_SAMPLED = 10_000
 """Identities that a rate is measured with, where it does not need more."""
 SEED = 0
 """Of where the sample begins."""
+LOWEST_RATE = 1e-9
+"""Of FPIR: no gallery has the ten thousand million people that it would need."""
 RATE_TOLERANCE = 1e-9
 """Relative: rates are decimal fractions, and FPIR / R is rounded."""
 
@@ -41,10 +46,12 @@ class Rule:
     Attributes:
         threshold: of the metric asked for.
         basis: what it was measured on, in one sentence.
+        of_references: the score that must be above it is that of the candidate's best single reference.
     """
 
     threshold: float
     basis: str
+    of_references: bool = False
 
 
 class OpenSet:
@@ -56,9 +63,16 @@ class OpenSet:
         self._rules: dict[tuple[Metric, float], Rule] = {}
 
     def rule(
-        self, searched: Searched, settings: GallerySettings, metric: Metric, fpir: float, *, threads: int = 0
+        self,
+        searched: Searched,
+        settings: GallerySettings,
+        metric: Metric,
+        fpir: float,
+        references: Callable[[], int],
+        *,
+        threads: int = 0,
     ) -> Rule:
-        """The rule for a gallery as it is.
+        """The rule for a gallery as it is; ``references`` counts what is enrolled.
 
         Raises:
             InvalidValue: a rate outside (0, 1).
@@ -67,7 +81,7 @@ class OpenSet:
         check_fpir(fpir)
         if not searched.people:
             return Rule(math.inf, "the gallery is empty")
-        bound = bounded(settings.model.contract, searched, metric, fpir)
+        bound = bounded(settings.model.contract, searched.rows, references, metric, fpir)
         if bound is not None:
             return bound
         require_people(settings.model.contract, searched, metric, fpir)
@@ -80,28 +94,40 @@ class OpenSet:
 
 
 def check_fpir(fpir: float) -> None:
-    """Raises InvalidValue for a rate outside (0, 1)."""
-    if not 0 < fpir < 1:
-        raise InvalidValue(f"FPIR {fpir}: must be above 0 and below 1")
+    """Raises InvalidValue for a rate that is none, or that nobody can measure."""
+    if not LOWEST_RATE <= fpir < 1:
+        raise InvalidValue(f"FPIR {fpir:g}: must be at least {LOWEST_RATE:g} and below 1")
 
 
-def bounded(contract: ModelContract | None, searched: Searched, metric: Metric, fpir: float) -> Rule | None:
-    """The lowest threshold of the model whose FMR, times the rows, is at most the FPIR; None where there is none."""
-    most = fpir / searched.rows * (1 + RATE_TOLERANCE)
-    entries = contract.thresholds if contract is not None else ()
-    entry = min(
-        (entry for entry in entries if entry.metric == metric and entry.fmr <= most),
-        key=lambda entry: entry.threshold,
-        default=None,
-    )
-    if contract is None or entry is None:
+def bounded(
+    contract: ModelContract | None, rows: int, references: Callable[[], int], metric: Metric, fpir: float
+) -> Rule | None:
+    """The lowest threshold of the model whose FMR, times the references, is at most the FPIR; None where there is none.
+
+    Args:
+        contract: of the model.
+        rows: searched: no more than there are references, which are counted only where that may help.
+        references: counts them.
+        metric: of the search.
+        fpir: in (0, 1).
+    """
+    entries = [entry for entry in contract.thresholds if entry.metric == metric] if contract is not None else []
+    lowest = min((entry.fmr for entry in entries), default=math.inf)
+    if contract is None or lowest * rows > fpir * (1 + RATE_TOLERANCE):
         return None
-    row = "template" if searched.templates == "fused" else "reference"
+    count = max(1, references())
+    most = fpir / count * (1 + RATE_TOLERANCE)
+    entry = min((entry for entry in entries if entry.fmr <= most), key=lambda entry: entry.threshold, default=None)
+    if entry is None:
+        return None
     return Rule(
         entry.threshold,
-        f"an upper bound: {searched.rows} {row}{'s' if searched.rows > 1 else ''} times the false-match rate "
-        f"{entry.fmr:g} of model {contract.name!r} is at most {fpir:g}; the rate was measured between single images "
-        f"({entry.false_matches} of {entry.impostor_pairs} impostor pairs of {entry.data} above the threshold)",
+        f"{count} reference{'s' if count > 1 else ''} times the false-match rate {entry.fmr:g} of model "
+        f"{contract.name!r} is at most {fpir:g}; that rate was measured between single images "
+        f"({entry.false_matches} of {entry.impostor_pairs} impostor pairs of {entry.data} above the threshold; with "
+        f"95 % confidence it is at most {entry.fmr_upper:.3g} there), so the candidate's best single reference must be "
+        "above it",
+        of_references=True,
     )
 
 

@@ -22,7 +22,7 @@ from probface.gallery.derived_verify import findings
 from probface.gallery.searched import Part, Searched
 from probface.gallery.sharing import Sharing
 from probface.gallery.store import Store
-from probface.gallery.template_rows import Ids, TemplateRows, rows_of, scanning, templates
+from probface.gallery.template_rows import Ids, TemplateRows, scanning, templates
 from probface.match.exact import SearchIndex
 from probface.types import Embeddings
 
@@ -30,8 +30,6 @@ MOST_BEHIND = 10_000
 """So many rows may be in the tail, or left out of the main index, before all is derived anew."""
 SHARE_BEHIND = 20
 """Or one in so many rows of the main index, where that is more."""
-SAMPLED = 16
-"""Identities of an index file that are compared with the store before it is used."""
 PICTURES = 50
 """How often a scan begins anew because somebody committed just then."""
 
@@ -177,29 +175,9 @@ class GalleryIndex:
             return None
         main = Part.of(index, index.extra["identities"])
         generation, highest = index.meta["generation"], index.meta["highest"]
-        if not self._resembles(main, generation):
+        if self._store.stamp(generation) != index.meta["stamp"]:  # of a copy that went on otherwise
             return None
         return Searched(generation, highest, settings.model.digest, settings.templates, main)
-
-    def _resembles(self, main: Part, generation: int) -> bool:
-        """Whether a sample of the file is in the store: it may be of a gallery that had this name before."""
-        changed = self._store.changes(generation).identities
-        if changed is None:
-            return False
-        sampled = main.identities[np.linspace(0, len(main.identities) - 1, SAMPLED).astype(int)]
-        sampled = np.setdiff1d(sampled, np.array(list(changed), np.int64))
-        if not len(sampled):
-            return True
-        there = list(templates([self._store.fetch(sampled.tolist())], self._store))
-        rows, held = rows_of(main.identities, sampled), main.index.references
-        if not there:
-            return False
-        whole = TemplateRows.concatenate(there)
-        return (
-            np.array_equal(whole.identities, main.identities[rows])
-            and np.array_equal(whole.mu, held.mu[rows])
-            and np.array_equal(whole.sigma_sq, held.sigma_sq[rows])
-        )
 
     def _derived(self) -> Searched:
         """Everything anew; kept in the file where there is one and it can be written."""
@@ -216,7 +194,7 @@ class GalleryIndex:
         if generation < 0:
             return replace(after, main=Part.of(index, rows.identities))
         highest = int(rows.identities[-1])
-        meta = derived_file.meta_of(settings, generation, highest)
+        meta = derived_file.meta_of(settings, generation, highest, self._store.stamp(generation))
         extra: dict[str, NDArray[np.int64]] = {"identities": rows.identities, "references": rows.references}
         if file is not None and derived_file.publish(file, index, meta, extra, self._store):
             mapped = self._from_file()  # shared with other processes, and may leave the memory

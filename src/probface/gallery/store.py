@@ -78,6 +78,14 @@ class Store(Protocol):
     def changes(self, since: int) -> Changes:
         """What has changed since a generation."""
 
+    def stamp(self, generation: int) -> str | None:
+        """A random text that belongs to this generation of this very gallery, and to no copy that went on otherwise.
+
+        Two copies of one gallery have the same stamps up to where they parted, and different ones from there on. None
+        where it is not known (any more), or there was never such a generation. Wherever :meth:`changes` still knows
+        what has changed since a generation, that generation has its stamp.
+        """
+
     def add(self, references: NewReferences) -> None:
         """Enrol rows: all of them, durably, or none.
 

@@ -16,6 +16,7 @@ from probface.defaults import DEFAULT_MODEL, MAX_PIXELS
 from probface.encoder.session import available_cores
 from probface.errors import DataError, ImageError, InvalidValue, ModelError
 from probface.face.detect import FacePolicy
+from probface.gallery.exchange import check_apart
 from probface.pipeline.embedding_file import EmbeddingRows, FailedImage, PartsFolder
 from probface.pipeline.parallel import batches, ordered_map
 from probface.pipeline.recogniser import AlignedFace, Recogniser
@@ -77,6 +78,7 @@ def embed(
         progress: called with the number of images done since its last call.
 
     Raises:
+        InvalidValue: an output that is an input, or another argument that breaks its rule.
         DataError: an input that is not there, no face in any image, or parts of another run.
         ImageError: with ``strict``, the first image that failed.
         StorageError: the output cannot be written.
@@ -84,6 +86,7 @@ def embed(
     if batch < 1 or workers < 0:
         raise InvalidValue(f"batch {batch}, workers {workers}: must be 1 or more, and 0 or more")
     sources = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    check_apart(out, *sources)
     recogniser = Recogniser(model, provider=provider, threads=1, aligned=aligned, policy=policy, max_pixels=max_pixels)
     settings = {
         "inputs": [os.fspath(path) for path in sources],

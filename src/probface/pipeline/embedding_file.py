@@ -23,13 +23,11 @@ from numpy.typing import NDArray
 
 from probface.contract import ModelContract
 from probface.errors import DataError, InvalidValue, MissingExtra, StorageError
+from probface.gallery.exchange_reading import UNREADABLE
 from probface.storage import replacing, storage_errors, write_bytes
 from probface.types import Embeddings, FloatArray
 
 SUFFIXES = (".npz", ".parquet")
-
-_UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile)
-"""What is raised on files that are no whole ``.npz`` of ours (TypeError: one array alone)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +96,7 @@ def read_embeddings(path: str | os.PathLike[str]) -> EmbeddingFile:
                 tuple(arrays["path"].tolist()), arrays["mu"], arrays["sigma_sq"], arrays["quality"].astype(np.int64)
             )
             return EmbeddingFile(rows, ModelContract.from_json(str(arrays["contract"])))
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise DataError(
             f"embeddings {os.fspath(path)}: not readable ({error}); write it with probface embed"
         ) from error
@@ -188,7 +186,7 @@ class PartsFolder:
         try:
             with _arrays(path) as arrays:
                 same = str(arrays["images"]) == _digest(images)
-        except _UNREADABLE:
+        except UNREADABLE:
             return False
         if not same:
             raise DataError(

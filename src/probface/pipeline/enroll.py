@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -20,6 +21,7 @@ from probface.pipeline.gallery_model import (
     model_binding,
     opened_if_there,
     recogniser_for,
+    require_enrollable,
     settings_for,
 )
 from probface.pipeline.image_bytes import SeenImage, see
@@ -89,13 +91,20 @@ def enroll(
             there, model, aligned=aligned, provider=provider, threads=threads, max_pixels=max_pixels
         )
         binding = model_binding(recogniser)
-        settings = settings_for(there, binding, templates=templates, estimator=estimator, keep_images=keep_images)
+        settings = partial(
+            settings_for, model=binding, templates=templates, estimator=estimator, keep_images=keep_images
+        )
+        planned = settings(there)
         seen = [see(recogniser.find, source) for source in sources]
         faces = recogniser.embed([image.face for image in seen])
-        with created_if_new(gallery, there, settings) as place:
-            place.enroll(_references(name, seen, faces, keep_images=settings.keep_images), model=binding)
+        references = _references(name, seen, faces)
+        require_enrollable(references, planned)
+        with created_if_new(gallery, there, settings) as (place, new):
+            if not place.settings.keep_images:
+                references = replace(references, images=())
+            place.enroll(references, model=binding)
             total = len(place.store.references(name))
-            return EnrollResult(name, place.store.location, there is None, total, faces)
+            return EnrollResult(name, place.store.location, new, total, faces)
 
 
 def _sources(images: ImageSource | Sequence[ImageSource]) -> list[ImageSource]:
@@ -104,14 +113,12 @@ def _sources(images: ImageSource | Sequence[ImageSource]) -> list[ImageSource]:
     return list(images)
 
 
-def _references(
-    name: str, seen: list[SeenImage], faces: tuple[EmbeddedFace, ...], *, keep_images: bool
-) -> NewReferences:
+def _references(name: str, seen: list[SeenImage], faces: tuple[EmbeddedFace, ...]) -> NewReferences:
     return NewReferences(
         (name,) * len(seen),
         Embeddings.concatenate(face.embedding for face in faces),
         np.array([face.quality for face in faces], np.int64),
         tuple(image.source for image in seen),
         tuple(image.digest for image in seen),
-        tuple(image.content for image in seen) if keep_images else (),
+        tuple(image.content for image in seen),
     )

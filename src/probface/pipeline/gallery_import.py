@@ -6,6 +6,7 @@ import csv
 import hashlib
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -14,7 +15,7 @@ from probface.contract import ModelContract
 from probface.errors import DataError, InvalidValue, ModelError
 from probface.gallery.exchange_reading import ExchangeTable, read_table
 from probface.gallery.gallery import Gallery
-from probface.gallery.records import Estimator, ModelBinding, NewReferences, Templates, check_name
+from probface.gallery.records import Estimator, GallerySettings, ModelBinding, NewReferences, Templates, check_name
 from probface.models.registry import list_models, resolve_model
 from probface.pipeline.gallery_model import (
     GalleryPlace,
@@ -22,6 +23,7 @@ from probface.pipeline.gallery_model import (
     created_if_new,
     model_binding,
     opened_if_there,
+    require_enrollable,
     settings_for,
 )
 from probface.readers.open import CONTAINERS
@@ -38,6 +40,8 @@ class ImportResult:
         references, identities: how many came.
         model: name of the model that made them.
         normalised: rows that were scaled to unit length.
+        unconfirmed: whether the thresholds of the new gallery are the export's own word: its model is not at hand, or
+            goes by the name of another one, so nobody can tell whether they were measured.
     """
 
     gallery: str
@@ -46,6 +50,7 @@ class ImportResult:
     identities: int
     model: str
     normalised: int
+    unconfirmed: bool = False
 
 
 def import_gallery(
@@ -81,26 +86,39 @@ def import_gallery(
     """
     table = read_table(file)
     with opened_if_there(gallery) as there:
-        binding = _binding(table, there, model, model_name)
+        binding, unconfirmed = _binding(table, there, model, model_name)
         if there is not None:
             check_model(there, binding)
-        if table.settings is not None and there is None:
-            templates, estimator = templates or table.settings.templates, estimator or table.settings.estimator
-            keep_images: bool | None = table.settings.keep_images
-        else:
-            keep_images = None
-        settings = settings_for(there, binding, templates=templates, estimator=estimator, keep_images=keep_images)
+        settings = partial(_settings, table, binding, templates, estimator)
+        planned = settings(there)
         references = _references(table, binding, sigma_sq, names)
-        with created_if_new(gallery, there, settings) as place:
+        require_enrollable(references, planned)
+        with created_if_new(gallery, there, settings) as (place, new):
             place.enroll(references, model=binding)
             return ImportResult(
                 place.store.location,
-                there is None,
+                new,
                 len(references),
                 len(set(references.names)),
                 binding.name,
                 table.normalised,
+                unconfirmed=new and unconfirmed,
             )
+
+
+def _settings(
+    table: ExchangeTable,
+    binding: ModelBinding,
+    templates: Templates | None,
+    estimator: Estimator | None,
+    gallery: Gallery | None,
+) -> GallerySettings:
+    """Those of the gallery; of a new one what was asked for, or else what an export says."""
+    keep_images: bool | None = None
+    if table.settings is not None and gallery is None:
+        templates, estimator = templates or table.settings.templates, estimator or table.settings.estimator
+        keep_images = table.settings.keep_images
+    return settings_for(gallery, binding, templates=templates, estimator=estimator, keep_images=keep_images)
 
 
 def declared_model(name: str, dim: int, sigma_sq_width: int) -> ModelBinding:
@@ -111,35 +129,52 @@ def declared_model(name: str, dim: int, sigma_sq_width: int) -> ModelBinding:
 
 def _binding(
     table: ExchangeTable, gallery: Gallery | None, model: str | os.PathLike[str] | None, model_name: str | None
-) -> ModelBinding:
-    """What made the rows, as the file or the caller says."""
+) -> tuple[ModelBinding, bool]:
+    """What made the rows, as the file or the caller says; and whether its thresholds are the file's word alone."""
     if model is not None and model_name is not None:
         raise InvalidValue(f"--model {os.fspath(model)} and --model-name {model_name}: give one of them")
     known = table.settings is not None or table.contract is not None
     if known and model_name is not None:
         raise InvalidValue(f"--model-name {model_name}: {table.file} says itself which model made it; leave it out")
     if table.contract is not None:
-        return _of_contract(table.file, table.contract, gallery, model)
+        return _of_contract(table.file, table.contract, gallery, model), False
     given = None if model is None else model_binding(resolve_model(model))
     if table.settings is not None:
         ours = table.settings.model
         if given is not None and given.digest != ours.digest:
             raise InvalidValue(f"--model {given.name}: {table.file} holds embeddings of {ours.name!r}; leave it out")
-        return ours
+        known_here = given or _known(ours)
+        if known_here is not None:
+            return known_here, False
+        return ours, ours.contract is not None
     if given is not None:
         if given.dim != table.mu.shape[1]:
             raise InvalidValue(
                 f"{table.file}: mu of D = {table.mu.shape[1]}, model {given.name!r} gives {given.dim}; name the model "
                 "that made them"
             )
-        return given
+        return given, False
     if model_name is None:
         raise InvalidValue(
             f"{table.file}: does not say which model made it; give --model MODEL if it is at hand, or else "
             "--model-name NAME"
         )
     width = 1 if table.sigma_sq is None else table.sigma_sq.shape[1]
-    return declared_model(check_name(model_name), table.mu.shape[1], width)
+    return declared_model(check_name(model_name), table.mu.shape[1], width), False
+
+
+def _known(model: ModelBinding) -> ModelBinding | None:
+    """The registered model of that digest, whatever the file calls it, with the contract that it has here."""
+    for record in list_models():
+        if record.head is None:
+            continue
+        try:
+            here = model_binding(resolve_model(record.name))
+        except ModelError:  # its weights are not at hand
+            continue
+        if here.digest == model.digest:
+            return here
+    return None
 
 
 def _of_contract(

@@ -17,7 +17,7 @@ from probface.gallery.gallery import Gallery
 from probface.gallery.records import NewReferences
 from probface.gallery.store import PendingImage
 from probface.pipeline.gallery_model import GalleryPlace, model_binding, opened, recogniser_for
-from probface.pipeline.image_bytes import digest_of
+from probface.pipeline.image_bytes import digest_of, read_regular
 from probface.pipeline.parallel import ordered_map
 from probface.pipeline.recogniser import AlignedFace, Recogniser
 from probface.types import EmbeddedFace, Embeddings
@@ -209,7 +209,9 @@ def _content(image: PendingImage) -> bytes | str:
     if not image.source_digest:
         return f"no image was kept, and the SHA-256 of {image.source} is not known"
     try:
-        content = Path(image.source).read_bytes()
+        content = read_regular(image.source, image.source)
+    except ImageError as error:
+        return f"no image was kept, and of its file: {error}"
     except (OSError, ValueError) as error:
         return f"no image was kept, and {image.source} cannot be read ({getattr(error, 'strerror', None) or error})"
     if digest_of(content) != image.source_digest:

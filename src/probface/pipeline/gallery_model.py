@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
@@ -11,9 +12,12 @@ from typing import TypeAlias
 from probface.contract import ModelContract
 from probface.defaults import DEFAULT_MODEL, MAX_PIXELS
 from probface.errors import InvalidValue, ModelNotFound, StorageError
+from probface.gallery.admission import require_model, require_templates
 from probface.gallery.gallery import SERVERS, Gallery
-from probface.gallery.records import Estimator, GallerySettings, ModelBinding, Templates
+from probface.gallery.place import checked_place
+from probface.gallery.records import Estimator, GallerySettings, ModelBinding, NewReferences, Templates
 from probface.models.registry import ResolvedModel, list_models
+from probface.pipeline.gallery_undo import remove_if_untouched
 from probface.pipeline.recogniser import Recogniser
 
 GalleryPlace: TypeAlias = str | os.PathLike[str] | Gallery
@@ -21,6 +25,9 @@ GalleryPlace: TypeAlias = str | os.PathLike[str] | Gallery
 
 ModelChoice: TypeAlias = str | os.PathLike[str] | Recogniser | None
 """A name, an .onnx file or a training folder; a recogniser to use again; None for the gallery's own model."""
+
+FINISHED_SECONDS = 1.0
+"""How long another process may take to finish a gallery that it is making."""
 
 
 def model_binding(model: Recogniser | ResolvedModel) -> ModelBinding:
@@ -42,14 +49,15 @@ def opened(place: GalleryPlace, *, read_only: bool = False) -> Iterator[Gallery]
     if isinstance(place, Gallery):
         yield place
         return
-    with Gallery.open(place, read_only=read_only) as gallery:
+    with Gallery.open(checked_place(place), read_only=read_only) as gallery:
         yield gallery
 
 
 @contextmanager
 def opened_to_search(place: GalleryPlace) -> Iterator[Gallery]:
     """As :func:`opened`, to write where that is allowed: the index that a search derives is kept for the next one."""
-    file = None if isinstance(place, Gallery) or os.fspath(place).startswith(SERVERS) else Path(place)
+    place = place if isinstance(place, Gallery) else checked_place(place)
+    file = None if isinstance(place, Gallery) or _on_a_server(place) else Path(place)
     with opened(place, read_only=file is not None and not _writable(file)) as gallery:
         yield gallery
 
@@ -64,10 +72,11 @@ def opened_if_there(place: GalleryPlace) -> Iterator[Gallery | None]:
     if isinstance(place, Gallery):
         yield place
         return
+    place = checked_place(place)
     try:
         gallery = Gallery.open(place)
     except StorageError:
-        if not os.fspath(place).startswith(SERVERS) and os.path.lexists(place):
+        if not _on_a_server(place) and os.path.lexists(place):
             raise
         yield None
         return
@@ -76,15 +85,57 @@ def opened_if_there(place: GalleryPlace) -> Iterator[Gallery | None]:
 
 
 @contextmanager
-def created_if_new(place: GalleryPlace, gallery: Gallery | None, settings: GallerySettings) -> Iterator[Gallery]:
-    """The gallery itself, or a new one at ``place``, closed afterwards; raises as :meth:`Gallery.create`."""
+def created_if_new(
+    place: GalleryPlace, gallery: Gallery | None, settings: Callable[[Gallery | None], GallerySettings]
+) -> Iterator[tuple[Gallery, bool]]:
+    """The gallery itself, or a new one at ``place``, closed afterwards; and whether it is new.
+
+    Where another process has made one since, it is that one. Where the block fails, a new gallery file is removed again
+    if it still is empty; in a server it stays.
+
+    Args:
+        place: where to make it.
+        gallery: the one that is there, or None.
+        settings: gives those of a new gallery (of None), and refuses a gallery that was made otherwise.
+
+    Raises:
+        InvalidValue: another process has made one of another model, or otherwise.
+        StorageError: as :meth:`Gallery.create`.
+    """
     if gallery is not None:
-        yield gallery
+        yield gallery, False
         return
     if isinstance(place, Gallery):  # an open gallery is never None
         raise InvalidValue("gallery: give a path or an address, or the open gallery alone")
-    with Gallery.create(place, settings) as made:
-        yield made
+    place, wanted = checked_place(place), settings(None)
+    try:
+        made = Gallery.create(place, wanted)
+    except StorageError as error:
+        with _made_meanwhile(place, error) as other:
+            check_model(other, wanted.model)
+            settings(other)
+            yield other, False
+        return
+    try:
+        with made:
+            yield made, True
+    except BaseException:
+        if not _on_a_server(place):
+            remove_if_untouched(place)
+        raise
+
+
+def _made_meanwhile(place: str | os.PathLike[str], error: StorageError) -> Gallery:
+    """The gallery that another process has made; if there is none, the error of having tried to make one."""
+    end = time.monotonic() + FINISHED_SECONDS
+    while _on_a_server(place) or os.path.lexists(place):
+        try:
+            return Gallery.open(place)
+        except StorageError:
+            if time.monotonic() > end:
+                break
+            time.sleep(0.05)
+    raise error
 
 
 def settings_for(
@@ -119,6 +170,17 @@ def settings_for(
                 "out, or make another gallery"
             )
     return gallery.settings
+
+
+def require_enrollable(references: NewReferences, settings: GallerySettings) -> None:
+    """Refuse what a gallery of these settings will not take, before one is made for it.
+
+    Raises:
+        InvalidValue: widths that are not the model's, or references of one identity that cancel out.
+    """
+    require_model("gallery", settings.model, settings.model, references.embeddings)
+    if settings.templates == "fused":
+        require_templates(references, settings.estimator)
 
 
 def recogniser_for(
@@ -178,6 +240,10 @@ def _own_model(gallery: Gallery | None) -> str:
             "training folder: --model FILE"
         )
     return ours.name
+
+
+def _on_a_server(place: str | os.PathLike[str]) -> bool:
+    return os.fspath(place).startswith(SERVERS)
 
 
 def _writable(path: Path) -> bool:

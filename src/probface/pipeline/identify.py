@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from probface.defaults import MAX_PIXELS
-from probface.face.image import ImageSource
+from probface.face.image import ImageSource, source_name
 from probface.gallery.records import Identification
 from probface.pipeline.gallery_model import (
     GalleryPlace,
@@ -14,6 +14,7 @@ from probface.pipeline.gallery_model import (
     opened_to_search,
     recogniser_for,
 )
+from probface.pipeline.image_bytes import checked_source
 from probface.types import EmbeddedFace, Metric
 
 
@@ -67,7 +68,7 @@ def identify(
         recogniser = recogniser_for(
             place, model, aligned=aligned, provider=provider, threads=threads, max_pixels=max_pixels
         )
-        (face, *_) = recogniser(image)
+        (face, *_) = recogniser(checked_source(image), source_name(image))
         answer = place.identify(
             face.embedding, model=model_binding(recogniser), top=top, fpir=fpir, metric=metric, threads=threads
         )

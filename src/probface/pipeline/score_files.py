@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from probface.errors import DataError, InvalidValue
+from probface.gallery.exchange import check_apart
 from probface.gallery.npz_column import write_column, write_text
 from probface.match.exact import SearchIndex
 from probface.match.matrix import score_blocks
@@ -71,13 +72,15 @@ def score_files(
         progress: called with the number of rows done, and of all.
 
     Raises:
-        InvalidValue: files of two models, another suffix, an unknown metric or ``top`` below 1.
+        InvalidValue: files of two models, another suffix, an output that is an input, an unknown metric, or ``top``
+            below 1.
         DataError: not such a file.
         StorageError: the output cannot be written.
     """
     target = Path(out)
     if target.suffix != ".npz":
         raise InvalidValue(f"output {target}: must end in .npz")
+    check_apart(target, a, b)
     if metric not in METRICS:
         raise InvalidValue(f"metric {metric!r}: must be one of {', '.join(METRICS)}")
     if top is not None and top < 1:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from postgres_galleries import binding, faces, people, settings
 
-from probface.errors import InvalidValue, StorageError
+from probface.errors import InvalidValue, NotWiped, StorageError
 from probface.gallery.engines.postgres import PostgresStore
 from probface.gallery.records import NewReferences
 from probface.gallery.store import Changes, Counts, Store
@@ -76,7 +76,7 @@ def test_what_is_known_of_a_reference_comes_back(store: PostgresStore) -> None:
     assert [found.sigma_sq for found in ann] == new.embeddings.sigma_sq[[0, 2, 3], 0].tolist()
     assert all(before < found.enrolled < datetime.now(UTC) + timedelta(seconds=5) for found in ann)
     assert ann[0].enrolled.tzinfo is UTC
-    with pytest.raises(InvalidValue, match="none of that name"):
+    with pytest.raises(InvalidValue, match="is not in the gallery; ask for its names"):
         store.references("Nobody")
 
 
@@ -136,6 +136,7 @@ def test_the_log_of_changes_is_cut(store: PostgresStore, ask: Ask, monkeypatch: 
     assert store.changes(2).identities is None
     assert store.changes(3) == Changes(6, frozenset({1}))
     assert ask("SELECT count(*) FROM change") == [(3,)]
+    assert [store.stamp(generation) is None for generation in range(7)] == [True] * 3 + [False] * 4
 
 
 def test_a_deletion_of_somebody_unknown_deletes_nobody(store: PostgresStore) -> None:
@@ -186,16 +187,18 @@ def test_a_deletion_frees_the_space_and_a_rewrite_wipes_it(
 
 def test_widths_of_another_model_are_refused(store: PostgresStore) -> None:
     for new in (people("a", 0, 9), people("a", 0, 8, 8)):
-        with pytest.raises(InvalidValue, match="model 'tiny' has D = 8, width 1"):
+        with pytest.raises(InvalidValue, match="model 'tiny' gives 8 and 1; use embeddings of that model"):
             store.add(new)
     assert store.counts() == Counts(0, 0)
 
 
-def test_a_scan_shows_one_state(store: PostgresStore) -> None:
+def test_a_scan_shows_one_state(store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("probface.gallery.engines.postgres_vacuum.HELD_SECONDS", 0.1)
     store.add(people("a b c d"))
     scan = store.scan(rows=2)
     first = next(scan)
-    store.delete(["c"])
+    with pytest.raises(NotWiped, match="an older transaction may still see"):  # the scan's
+        store.delete(["c"])
     store.add(people("a e", 1))
     rest = list(scan)
     assert [part.ids.tolist() for part in [first, *rest]] == [[1, 2], [3, 4]]
@@ -262,7 +265,7 @@ def test_a_migration_replaces_every_vector(database: str, store: PostgresStore, 
         store.finish_migration()
     store.begin_migration(target)  # goes on, and asks for the missing one again
     assert [p.reference for p in store.pending(limit=9)] == [2, 3, 4]
-    with pytest.raises(InvalidValue, match="has D = 4, width 4"):
+    with pytest.raises(InvalidValue, match="gives 4 and 4; use embeddings"):
         store.put_migrated([2], people("b"))
     store.delete(["c"])
     store.put_migrated([2, 3, 4], NewReferences.unlabelled(("b", "c", "d"), vectors.embeddings[1:]))
@@ -306,3 +309,20 @@ def test_verify_finds_what_is_wrong(store: PostgresStore, ask: Ask) -> None:
         "1 vectors are not of unit length",
         "1 qualities are not in -1..100",
     )
+
+
+def test_copies_that_go_on_apart_have_other_stamps(admin: Any, database: str, store: PostgresStore) -> None:
+    store.add(people("a"))
+    store.session._forget()  # a database in use cannot be a template
+    name = database.split("?")[0].rsplit("/", 1)[1]
+    admin.execute(f"CREATE DATABASE {name}_copy TEMPLATE {name}")
+    try:
+        copy = PostgresStore.open(database.replace(f"/{name}", f"/{name}_copy"))
+        for one in (store, copy):
+            one.add(people("b", 1))
+        pairs = [(store.stamp(generation), copy.stamp(generation)) for generation in range(3)]
+        copy.close()
+    finally:
+        admin.execute(f"DROP DATABASE {name}_copy WITH (FORCE)")
+    assert [one == other for one, other in pairs] == [True, True, False]
+    assert None not in pairs[2]

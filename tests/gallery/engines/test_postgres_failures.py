@@ -225,10 +225,52 @@ def test_a_vacuum_that_fails_says_that_the_deletion_is_done(
 ) -> None:
     store.add(people("a b"))
     monkeypatch.setattr("probface.gallery.engines.postgres.TABLES", "nothing_of_this_name")
-    with pytest.raises(NotWiped, match="1 references are deleted, but their space is not freed yet") as error:
+    with pytest.raises(NotWiped, match="1 reference is deleted, but the space is not freed yet") as error:
         store.delete(["a"])
     assert error.value.references == 1
     assert store.counts() == Counts(1, 1)
+
+
+def test_an_older_transaction_keeps_the_rows(
+    database: str, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import psycopg
+
+    monkeypatch.setattr("probface.gallery.engines.postgres_vacuum.HELD_SECONDS", 0.2)
+    store.add(people("a b b c d"))
+    dead = "SELECT n_dead_tup FROM pg_stat_user_tables WHERE relid = 'probface_default.reference'::regclass"
+    with psycopg.connect(database) as other, psycopg.connect(database, autocommit=True) as asking:
+        other.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        other.execute("SELECT 1 FROM probface_default.gallery")
+        with pytest.raises(NotWiped, match=r"2 references are deleted, .* \(process \d+\); end it") as error:
+            store.delete(["b"])
+        one_line(error)
+        assert error.value.references == 2
+        assert asking.execute(dead).fetchone() == (2,)  # by the server's own count
+        other.rollback()
+        assert store.delete(["c"]) == 1
+        assert asking.execute(dead).fetchone() == (0,)
+        monkeypatch.setattr("probface.gallery.engines.postgres_vacuum.HELD_SECONDS", 60)
+        other.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        other.execute("SELECT 1 FROM probface_default.gallery")
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(store.delete, ["d"])
+            while asking.execute(dead).fetchone() != (1,):  # the first VACUUM left it
+                assert not waiting.done()
+            other.rollback()
+            assert waiting.result(30) == 1
+        assert asking.execute(dead).fetchone() == (0,)
+
+
+def test_an_acknowledgement_is_durable(database: str, store: PostgresStore, ask: Ask) -> None:
+    name = database.split("?")[0].rsplit("/", 1)[1]
+    for default, wanted in (("off", "on"), ("local", "local"), ("remote_apply", "remote_apply")):
+        ask(f"ALTER DATABASE {name} SET synchronous_commit = {default}")
+        ask(CUT)
+        assert ask("SHOW synchronous_commit") == [(default,)]
+        with store._writing() as (cursor, _):
+            cursor.execute("SELECT current_setting('synchronous_commit')")
+            assert cursor.fetchall() == [(wanted,)]
 
 
 def test_a_scan_under_way_keeps_a_migration_from_its_end(store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,22 @@ content = [path.read_bytes() for path in Path(sys.argv[1]).iterdir()]
 print(*(int(any(needle in whole for whole in content)) for needle in needles))
 """
 
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+from probface.errors import NotWiped
+from probface.gallery.engines.sqlite import SqliteStore
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+path = Path(sys.argv[1])
+store = SqliteStore.open(path)
+limit = path.stat().st_size * 3 // 4
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+try:
+    store.delete(["Victim"])
+except NotWiped as error:
+    print(error)
+"""
+
 
 def found(folder: Path, needles: list[bytes]) -> list[bool]:
     """Which of these are in any file of the folder. In another process: to close a file here drops SQLite's locks."""
@@ -104,7 +120,8 @@ def test_a_reader_in_the_way(store: SqliteStore, tmp_path: Path) -> None:
         scan = other.scan(rows=1)
         next(scan)
         with pytest.raises(
-            NotWiped, match=r"1 references are deleted, but their bytes are still .* run verify"
+            NotWiped,
+            match=r"1 reference is deleted; the old bytes are not wiped yet, since another connection .* run verify",
         ) as raised:
             store.delete(["Victim"])
         assert isinstance(raised.value, StorageError)
@@ -115,6 +132,22 @@ def test_a_reader_in_the_way(store: SqliteStore, tmp_path: Path) -> None:
         assert len(list(scan)) == store.counts().references  # the picture is kept to its end
     assert store.verify() == ()  # which wiped it
     assert not any(found(tmp_path, traces(victim, 0)))
+
+
+def test_a_disk_too_full_to_wipe(tmp_path: Path) -> None:
+    """VACUUM needs the room of another gallery: files may not grow beyond what there is."""
+    path = tmp_path / "gallery.db"
+    with closing(SqliteStore.create(path, WIDE)) as store:
+        crowd(store, 12, 100)
+        store.add(new(store, 13, "Victim"))
+    run = [sys.executable, "-c", FULL, str(path)]
+    (line,) = subprocess.run(run, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert "gallery.db: 1 reference is deleted; the old bytes are not wiped yet, since " in line
+    assert line.endswith("and run verify, which wipes them")
+    assert "nothing was changed" not in line
+    with closing(SqliteStore.open(path)) as store:
+        assert "Victim" not in {identity.name for identity in store.identities()}
+        assert store.verify() == ()
 
 
 def test_the_next_to_open_wipes(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ space in tables and indexes, so nothing can be read by SQL any more. But Postgre
 in the free space of the data files until new rows take it or :meth:`PostgresStore.rewrite` writes the files anew, in
 the write-ahead log until its segments are recycled, in archived segments, in replicas until they have followed, and in
 backups until these are deleted. While another session holds an old transaction open, VACUUM must leave the rows that it
-may still see; autovacuum takes them later.
+may still see; autovacuum takes them later, and the deletion says so, as far as this user may see others' sessions.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from probface.gallery.engines.postgres_check import findings
 from probface.gallery.engines.postgres_rows import VECTORS, block, one, text_of
 from probface.gallery.engines.postgres_schema import bring_up_to_date, create_gallery, settings_from
 from probface.gallery.engines.postgres_session import READ, Session
+from probface.gallery.engines.postgres_vacuum import free_space
 from probface.gallery.engines.postgres_write import State, add, delete
+from probface.gallery.engines.refusals import how_many, unknown
 from probface.gallery.records import (
     GallerySettings,
     IdentitySummary,
@@ -127,6 +129,15 @@ class PostgresStore:
             cursor.execute("SELECT identity FROM change WHERE generation > %s AND born <= %s", (since, since))
             return Changes(generation, frozenset(row[0] for row in cursor))
 
+    def stamp(self, generation: int) -> str | None:
+        """A random text of this generation of this very gallery; those of the last 10,000 generations are known."""
+        if not 0 <= generation < 1 << 63:  # beyond a bigint
+            return None
+        with self.session.transaction(READ) as cursor:
+            cursor.execute("SELECT token FROM stamp WHERE generation = %s::bigint", (int(generation),))
+            row = cursor.fetchone()
+            return None if row is None else str(row[0])
+
     def add(self, references: NewReferences) -> None:
         """Enrol rows: all of them, durably, or none. Images are kept only where the settings say so.
 
@@ -142,21 +153,27 @@ class PostgresStore:
 
         Raises:
             InvalidValue: a name that is not there; nothing is deleted then.
-            NotWiped: the identities are deleted, but VACUUM failed; autovacuum frees the space later.
+            NotWiped: the identities are deleted, but VACUUM failed, or an older transaction may still see them;
+                autovacuum frees the space later.
             StorageError: the database cannot be written; nothing is deleted then.
         """
         if not names:
             return 0
         with self._writing(any_model=True) as (cursor, state):
             removed = delete(cursor, state, names)
+            transaction = str(one(cursor, "SELECT pg_current_xact_id()::xid::text")[0])
+        done = how_many(removed, "deleted")
         try:
             with self.session.alone() as connection:
-                # Without INDEX_CLEANUP, names and vectors would stay in indexes when few rows were deleted.
-                connection.execute(f"VACUUM (INDEX_CLEANUP ON) {TABLES}".encode())
+                held = free_space(connection, TABLES, transaction)
         except StorageError as error:
+            raise NotWiped(f"{done}, but the space is not freed yet; {error}", removed) from error
+        if held:
             raise NotWiped(
-                f"{removed} references are deleted, but their space is not freed yet; {error}", removed
-            ) from error
+                f"{self.location}: {done}, but the space is not freed yet, since an older transaction may "
+                f"still see what was there ({held}); end it, and let VACUUM run",
+                removed,
+            )
         return removed
 
     def rewrite(self) -> None:
@@ -166,6 +183,8 @@ class PostgresStore:
 
     def identities(self, *, after: str = "", limit: int | None = None) -> Iterator[IdentitySummary]:
         """Identities by name, ascending in code points, from behind ``after``; a page at a time."""
+        if after:
+            check_name(after)
         while limit is None or limit > 0:
             size = PAGE if limit is None else min(PAGE, limit)
             with self.session.transaction(READ) as cursor:
@@ -196,7 +215,7 @@ class PostgresStore:
             )
             rows = cursor.fetchall()
         if not rows:
-            raise InvalidValue(f"identity {name!r}: there is none of that name")
+            raise unknown(name)
         one = model.sigma_sq_width == 1
         return tuple(
             Reference(

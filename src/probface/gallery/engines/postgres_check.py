@@ -35,6 +35,12 @@ _QUERIES = {
     "entries of the log of changes are of a generation to come": (
         "SELECT count(*) FROM change c, gallery g WHERE c.generation > g.generation"
     ),
+    "generations have no stamp": (
+        "SELECT count(*) FROM (SELECT generation FROM change UNION SELECT generation FROM gallery "
+        "UNION SELECT log_from FROM gallery) known "
+        "WHERE generation BETWEEN 0 AND (SELECT generation FROM gallery) "
+        "AND NOT EXISTS (SELECT 1 FROM stamp s WHERE s.generation = known.generation)"
+    ),
     "vectors are not of unit length": (
         f"SELECT count(*) FROM embedding WHERE abs(vector_norm(mu) - 1) > {UNIT_TOLERANCE}"  # noqa: S608
     ),

@@ -11,14 +11,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from probface.errors import InvalidValue
-from probface.gallery.engines.postgres_rows import check_widths, copy_embeddings, text_of
+from probface.gallery.engines.postgres_rows import copy_embeddings, text_of
 from probface.gallery.engines.postgres_schema import (
     binding_from,
     binding_text,
     create_embedding_table,
+    new_stamp,
     settings_from,
     settings_text,
 )
+from probface.gallery.engines.refusals import check_widths
 from probface.gallery.records import ModelBinding, NewReferences
 from probface.gallery.store import PendingImage
 
@@ -164,6 +166,7 @@ def finish(cursor: Cursor) -> None:
         "UPDATE gallery SET settings = %s, migration = NULL, generation = generation + 1, log_from = generation + 1",
         (settings_text(settings),),
     )
+    cursor.execute("INSERT INTO stamp SELECT generation, %s FROM gallery", (new_stamp(),))
 
 
 def abandon(cursor: Cursor) -> None:

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Any, LiteralString
 
 import numpy as np
 
-from probface.errors import InvalidValue
 from probface.gallery.engines.postgres_session import driver
 from probface.gallery.records import ModelBinding, NewReferences, ReferenceBlock
-from probface.types import Embeddings
 
 if TYPE_CHECKING:
     from probface.gallery.engines.postgres_session import Cursor
@@ -65,16 +63,6 @@ def block(rows: Sequence[tuple[Any, ...]], model: ModelBinding) -> ReferenceBloc
         sigma_sq[at] = row[3] if model.sigma_sq_width == 1 else row[3].to_numpy()
     ids = np.array([row[0] for row in rows], np.int64)
     return ReferenceBlock(ids, np.array([row[1] for row in rows], np.int64), mu, sigma_sq)
-
-
-def check_widths(embeddings: Embeddings, model: ModelBinding) -> None:
-    """Raise InvalidValue where the embeddings have not the widths of the model."""
-    found = (embeddings.dim, embeddings.sigma_sq.shape[1])
-    if found != (model.dim, model.sigma_sq_width):
-        raise InvalidValue(
-            f"embeddings of D = {found[0]}, sigma_sq width {found[1]}: the gallery's model {model.name!r} has "
-            f"D = {model.dim}, width {model.sigma_sq_width}; embed with that model"
-        )
 
 
 def text_for(text: str) -> tuple[str, bytes | None]:

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from probface.errors import DataError, ModelError, StorageError
-from probface.gallery.engines.postgres_session import SCHEMA_PREFIX, Session, driver
+from probface.gallery.engines.postgres_session import DURABLE, SCHEMA_PREFIX, Session, driver
 from probface.gallery.records import GallerySettings, ModelBinding
 from probface.schema import from_plain
 
@@ -78,6 +79,7 @@ def _first_tables(cursor: Cursor) -> None:
         "CREATE TABLE change (generation bigint, identity bigint, born bigint NOT NULL, "
         "PRIMARY KEY (generation, identity))"
     )
+    cursor.execute("CREATE TABLE stamp (generation bigint PRIMARY KEY, token text NOT NULL)")
 
 
 STEPS: tuple[Step, ...] = (_first_tables,)
@@ -94,6 +96,7 @@ def create_gallery(session: Session, settings: GallerySettings) -> None:
     sql = driver().sql
     connection = session.raw_connection()
     with session.translated(), connection, connection.transaction(), connection.cursor() as cursor:
+        cursor.execute(DURABLE.encode())
         # Two that create at the same time would trip over each other in the catalogues.
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext('probface'))")
         _check_encoding(session, cursor)
@@ -108,7 +111,13 @@ def create_gallery(session: Session, settings: GallerySettings) -> None:
             step(cursor)
         cursor.execute("INSERT INTO schema_version VALUES (%s)", (len(STEPS),))
         cursor.execute("INSERT INTO gallery (settings) VALUES (%s)", (settings_text(settings),))
+        cursor.execute("INSERT INTO stamp VALUES (0, %s)", (new_stamp(),))
         create_embedding_table(cursor, "embedding", settings.model)
+
+
+def new_stamp() -> str:
+    """What tells a generation from one of the same number in a copy of the gallery that went on otherwise."""
+    return secrets.token_hex(16)
 
 
 def bring_up_to_date(session: Session) -> None:
@@ -120,6 +129,7 @@ def bring_up_to_date(session: Session) -> None:
     """
     connection = session.raw_connection()
     with session.translated(), connection, connection.transaction(), connection.cursor() as cursor:
+        cursor.execute(DURABLE.encode())
         cursor.execute(
             "SELECT to_regnamespace(%s), to_regclass(%s)", (session.schema, f"{session.schema}.schema_version")
         )

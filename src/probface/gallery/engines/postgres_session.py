@@ -27,7 +27,9 @@ CONNECT_SECONDS = 10
 """How long to wait for a server that does not answer, where the address says nothing (``connect_timeout``)."""
 
 READ = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
-WRITE = "BEGIN TRANSACTION ISOLATION LEVEL READ COMMITTED READ WRITE"
+DURABLE = "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
+"""Makes a transaction's commit wait for the disk, where the server's default would not; stronger defaults stay."""
+WRITE = f"BEGIN TRANSACTION ISOLATION LEVEL READ COMMITTED READ WRITE; {DURABLE}"
 
 
 class Session:

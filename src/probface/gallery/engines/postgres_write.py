@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
 
-from probface.errors import InvalidValue
-from probface.gallery.engines.postgres_rows import check_widths, copy_embeddings, copy_rows, one, text_for
+from probface.gallery.engines.postgres_rows import copy_embeddings, copy_rows, one, text_for
+from probface.gallery.engines.postgres_schema import new_stamp
+from probface.gallery.engines.refusals import check_all_there, check_widths
 from probface.gallery.records import GallerySettings, NewReferences, check_name
 
 if TYPE_CHECKING:
     from probface.gallery.engines.postgres_session import Cursor
 
 LOG_GENERATIONS = 10_000
-"""How far back the log of changes reaches."""
+"""How far back the log of changes and the stamps of generations reach."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +83,7 @@ def delete(cursor: Cursor, state: State, names: Sequence[str]) -> int:
     """
     wanted = list(dict.fromkeys(map(check_name, names)))
     known = _identities(cursor, wanted)
-    absent = [name for name in wanted if name not in known]
-    if absent:
-        raise InvalidValue(
-            f"identity {absent[0]!r}{f' and {len(absent) - 1} more' if len(absent) > 1 else ''}: not in the gallery, "
-            "so nothing was deleted; ask for its names"
-        )
+    check_all_there(wanted, known)
     ids = [identity for identity, _ in known.values()]
     removed = int(one(cursor, "SELECT count(*) FROM reference WHERE identity = ANY(%s::bigint[])", (ids,))[0])
     cursor.execute("DELETE FROM identity WHERE id = ANY(%s::bigint[])", (ids,))  # the rest follows by cascade
@@ -108,3 +104,5 @@ def _log(cursor: Cursor, generation: int, identities: Iterable[tuple[int, int]])
     log_from = generation - LOG_GENERATIONS
     cursor.execute("DELETE FROM change WHERE generation <= %s", (log_from,))
     cursor.execute("UPDATE gallery SET generation = %s, log_from = greatest(log_from, %s)", (generation, log_from))
+    cursor.execute("INSERT INTO stamp VALUES (%s, %s)", (generation, new_stamp()))
+    cursor.execute("DELETE FROM stamp WHERE generation < %s", (log_from,))

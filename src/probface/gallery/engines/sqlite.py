@@ -5,14 +5,26 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
-from probface.errors import DataError, InvalidValue, NotWiped, StorageError
+from probface.errors import DataError, NotWiped, StorageError
 from probface.gallery.engines import sqlite_migration as migration
+from probface.gallery.engines.refusals import how_many, unknown
 from probface.gallery.engines.sqlite_connection import BUSY_SECONDS, sqlite_errors
 from probface.gallery.engines.sqlite_file import GalleryFile
-from probface.gallery.engines.sqlite_rows import block_of, moment_of, text_of, vectors
+from probface.gallery.engines.sqlite_rows import block_of, vectors
 from probface.gallery.engines.sqlite_schema import create_file, from_json
+from probface.gallery.engines.sqlite_stamp import stamp
+from probface.gallery.engines.sqlite_values import (
+    gallery_row,
+    moment_of,
+    name_of,
+    quality_of,
+    settings_of,
+    source_of,
+    text,
+)
 from probface.gallery.engines.sqlite_verify import findings
 from probface.gallery.engines.sqlite_write import add, changed, delete
 from probface.gallery.records import (
@@ -22,6 +34,7 @@ from probface.gallery.records import (
     NewReferences,
     Reference,
     ReferenceBlock,
+    check_name,
 )
 from probface.gallery.store import SCAN_ROWS, Changes, Counts, PendingImage
 
@@ -94,15 +107,20 @@ class SqliteStore:
     def generation(self) -> int:
         """Grows with every committed change of what is searched; one row is read."""
         with self._file.reading() as connection:
-            return int(connection.execute("SELECT generation FROM gallery").fetchone()[0])
+            return gallery_row(connection, "generation")[0]
 
     def changes(self, since: int) -> Changes:
         """What has changed since a generation; no identities for one that is forgotten or was never reached."""
         with self._file.reading() as connection:
-            now, known_since = connection.execute("SELECT generation, known_since FROM gallery").fetchone()
+            now, known_since = gallery_row(connection, "generation", "known_since")
             if not known_since <= since <= now:
                 return Changes(now, None)
             return Changes(now, changed(connection, since))
+
+    def stamp(self, generation: int) -> str | None:
+        """A random text of this generation of this very gallery; those of the last 10,000 generations are known."""
+        with self._file.reading() as connection:
+            return stamp(connection, generation)
 
     def add(self, references: NewReferences) -> None:
         """Enrol rows: all of them, durably, or none. Images are kept only where the settings say so."""
@@ -132,11 +150,13 @@ class SqliteStore:
         with self._file.writing() as connection:
             removed = delete(connection, names)
         if compact:
-            self._wipe_or_tell(removed, f"{removed} references are deleted")
+            self._wipe_or_tell(removed, "deleted")
         return removed
 
     def identities(self, *, after: str = "", limit: int | None = None) -> Iterator[IdentitySummary]:
         """Identities by name, ascending in code points, from behind ``after``; read in pages as they are asked for."""
+        if after:
+            check_name(after)
         left = limit
         while left is None or left > 0:
             size = IDENTITY_PAGE if left is None else min(left, IDENTITY_PAGE)
@@ -146,43 +166,50 @@ class SqliteStore:
                     "FROM identity WHERE name > ? ORDER BY name LIMIT ?",
                     (after, size),
                 ).fetchall()
-            for id_, name, count, enrolled in rows:
-                yield IdentitySummary(id_, name, count, moment_of(enrolled))
-            if len(rows) < size:
+                page = [
+                    IdentitySummary(id_, name_of(name), count, moment_of(enrolled))
+                    for id_, name, count, enrolled in rows
+                ]
+            yield from page
+            if len(page) < size:
                 return
-            after = rows[-1][1]
+            after = page[-1].name
             left = None if left is None else left - size
 
     def references(self, name: str) -> tuple[Reference, ...]:
-        """The references of one identity, by id."""
+        """The references of one identity, by id; InvalidValue where there is none of that name."""
+        check_name(name)
         with self._file.reading() as connection:
             found = connection.execute("SELECT id FROM identity WHERE name = ?", (name,)).fetchone()
             if found is None:
-                raise InvalidValue(f"identity {name!r}: is not in the gallery; ask for its names")
+                raise unknown(name)
             rows = connection.execute(
                 "SELECT id, source, source_digest, quality, sigma_sq, enrolled, "
                 "EXISTS (SELECT 1 FROM image WHERE reference = reference.id) "
                 "FROM reference WHERE identity = ? ORDER BY id",
                 found,
             ).fetchall()
-        return tuple(
-            Reference(
-                id_,
-                text_of(source),
-                digest,
-                quality,
-                float(vectors([sigma_sq], len(sigma_sq) // 4).sum(dtype="f8")),
-                moment_of(enrolled),
-                bool(kept),
+            self._check_model(connection)
+            width = self._settings.model.sigma_sq_width
+            return tuple(
+                Reference(
+                    id_,
+                    source_of(source),
+                    text(digest, "digest of a source"),
+                    quality_of(quality),
+                    float(vectors([sigma_sq], width).sum(dtype="f8")),
+                    moment_of(enrolled),
+                    bool(kept),
+                )
+                for id_, source, digest, quality, sigma_sq, enrolled, kept in rows
             )
-            for id_, source, digest, quality, sigma_sq, enrolled, kept in rows
-        )
 
     def names(self, identities: Sequence[int]) -> dict[int, str]:
         """Names of those of these ids that exist (now)."""
         with self._file.reading() as connection:
             query = "SELECT id, name FROM identity WHERE id IN (SELECT value FROM json_each(?))"
-            return dict(connection.execute(query, (json.dumps([int(i) for i in identities]),)).fetchall())
+            rows = connection.execute(query, (json.dumps([int(i) for i in identities]),)).fetchall()
+            return {id_: name_of(name) for id_, name in rows}
 
     def scan(self, *, after_identity: int = 0, rows: int = SCAN_ROWS) -> Iterator[ReferenceBlock]:
         """All references of the identities above an id, ordered by (identity, reference), from one transaction.
@@ -192,12 +219,11 @@ class SqliteStore:
         """
         with self._file.reading_long() as connection:
             self._check_model(connection)
-            cursor = connection.execute(
-                "SELECT id, identity, mu, sigma_sq FROM reference WHERE identity > ? ORDER BY identity, id",
-                (after_identity,),
-            )
-            while block := cursor.fetchmany(rows):
-                yield block_of(block, self._settings.model)
+            query = "SELECT id, identity, mu, sigma_sq FROM reference WHERE identity > ? ORDER BY identity, id"
+            # Closed by hand: whoever keeps an error of ours would keep the cursor, and so the log from being cut.
+            with closing(connection.execute(query, (after_identity,))) as cursor:
+                while block := cursor.fetchmany(rows):
+                    yield block_of(block, self._settings.model)
 
     def fetch(self, identities: Sequence[int]) -> ReferenceBlock:
         """The references of some identities, with their vectors; ids that do not exist are left out."""
@@ -208,7 +234,7 @@ class SqliteStore:
                 "WHERE identity IN (SELECT value FROM json_each(?)) ORDER BY identity, id",
                 (json.dumps([int(i) for i in identities]),),
             ).fetchall()
-        return block_of(rows, self._settings.model)
+            return block_of(rows, self._settings.model)
 
     def begin_migration(self, model: ModelBinding) -> None:
         """Prepare for another model, or go on; what was marked missing is pending again."""
@@ -247,7 +273,7 @@ class SqliteStore:
             self._check_model(connection)
             replaced = migration.finish(connection, self._settings, self.location)
         self._keep_settings()
-        self._wipe_or_tell(replaced, f"{replaced} references are migrated")
+        self._wipe_or_tell(replaced, "migrated")
 
     def abandon_migration(self) -> None:
         """Forget the new model's embeddings; the gallery stays as it was."""
@@ -273,13 +299,13 @@ class SqliteStore:
 
     def _keep_settings(self) -> None:
         with self._file.reading() as connection:
-            self._settings_text = str(connection.execute("SELECT settings FROM gallery").fetchone()[0])
+            self._settings_text = settings_of(connection)
         self._settings = from_json(GallerySettings, self._settings_text, self.location)
 
     def _check_model(self, connection: sqlite3.Connection) -> None:
-        text = str(connection.execute("SELECT settings FROM gallery").fetchone()[0])
-        if text != self._settings_text:
-            model = from_json(GallerySettings, text, self.location).model
+        found = settings_of(connection)
+        if found != self._settings_text:
+            model = from_json(GallerySettings, found, self.location).model
             raise StorageError(
                 f"{self.location}: was migrated to model {model.name!r} ({model.digest[:12]}) by another process; "
                 "open it again, with that model"
@@ -289,7 +315,5 @@ class SqliteStore:
         reason = self._file.wipe()
         if reason is not None:
             raise NotWiped(
-                f"{self.location}: {done}, but their bytes are still in its files ({reason}); end what else uses it, "
-                "and run verify, which wipes them",
-                removed,
+                f"{self.location}: {how_many(removed, done)}; the old bytes are not wiped yet, since {reason}", removed
             )

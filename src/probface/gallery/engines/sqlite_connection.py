@@ -10,6 +10,7 @@ from pathlib import Path
 
 from probface.errors import DataError, ProbFaceError, StorageError
 from probface.gallery.engines.sqlite_schema import APPLICATION_ID, SCHEMA_VERSION
+from probface.gallery.engines.sqlite_values import Damaged
 
 BUSY_SECONDS = 30.0
 """How long a lock that another process holds is waited for."""
@@ -100,17 +101,21 @@ def _recognise(connection: sqlite3.Connection, path: Path) -> None:
 
 @contextmanager
 def sqlite_errors(path: Path, busy_seconds: float) -> Iterator[None]:
-    """Raise the errors of SQLite in the block as StorageError or DataError; of others nothing is changed."""
+    """Raise the errors of SQLite in the block as StorageError or DataError, and values that cannot be as the latter."""
     try:
         yield
     except sqlite3.Error as error:
         raise translated(error, path, busy_seconds) from error
+    except Damaged as error:
+        raise DataError(f"{path}: is damaged ({error}); restore it from a backup") from error
 
 
 def translated(error: sqlite3.Error, path: Path, busy_seconds: float) -> ProbFaceError:
     """What SQLite says, as a line with the mend."""
     reason = " ".join(str(error).split()).rstrip(".")
     code = getattr(error, "sqlite_errorcode", None)  # only what the library itself reports has one
+    if code is None and "decode to UTF-8" in reason:
+        return DataError(f"{path}: is damaged ({ascii(reason)[1:60]}); restore it from a backup")
     if code is None:
         return StorageError(f"{path}: {reason}; open the gallery again")
     known: dict[int, ProbFaceError] = {

@@ -11,16 +11,19 @@ import sqlite3
 from collections.abc import Sequence
 
 from probface.errors import InvalidValue
-from probface.gallery.engines.sqlite_rows import blobs, check_widths, text_of
+from probface.gallery.engines.refusals import check_widths
+from probface.gallery.engines.sqlite_rows import blobs
 from probface.gallery.engines.sqlite_schema import from_json, to_json
+from probface.gallery.engines.sqlite_stamp import next_generation
+from probface.gallery.engines.sqlite_values import Damaged, migration_of, name_of, source_of, text
 from probface.gallery.records import GallerySettings, ModelBinding, NewReferences
 from probface.gallery.store import PendingImage
 
 
 def target(connection: sqlite3.Connection, location: str) -> ModelBinding | None:
     """The model that is migrated to, if one is."""
-    text = connection.execute("SELECT migration FROM gallery").fetchone()[0]
-    return None if text is None else from_json(ModelBinding, text, location)
+    stored = migration_of(connection)
+    return None if stored is None else from_json(ModelBinding, stored, location)
 
 
 def begin(connection: sqlite3.Connection, model: ModelBinding, location: str) -> None:
@@ -50,8 +53,11 @@ def waiting(connection: sqlite3.Connection, *, missing: bool, limit: int) -> tup
         ORDER BY reference.id
         """,
         (int(missing), limit),
+    ).fetchall()
+    return tuple(
+        PendingImage(id_, name_of(name), source_of(source), text(digest, "digest of a source"), _image_of(image))
+        for id_, name, source, digest, image in rows
     )
-    return tuple(PendingImage(id_, name, text_of(source), digest, image) for id_, name, source, digest, image in rows)
 
 
 def put(connection: sqlite3.Connection, references: Sequence[int], new: NewReferences, location: str) -> None:
@@ -94,12 +100,12 @@ def finish(connection: sqlite3.Connection, settings: GallerySettings, location: 
         "(SELECT new_mu, new_sigma_sq, new_quality FROM migrated WHERE migrated.reference = reference.id)"
     ).rowcount
     forget(connection)
+    generation = next_generation(connection)
     connection.execute("DELETE FROM change")
     # No change before this generation is of use: everything is to be derived anew.
     connection.execute(
-        "UPDATE gallery SET settings = ?, generation = generation + 1, known_since = generation + 1, "
-        "unwiped = generation + 1",
-        (to_json(dataclasses.replace(settings, model=model)),),
+        "UPDATE gallery SET settings = ?, known_since = ?, unwiped = ?",
+        (to_json(dataclasses.replace(settings, model=model)), generation, generation),
     )
     return replaced
 
@@ -109,6 +115,12 @@ def forget(connection: sqlite3.Connection) -> None:
     connection.execute("DELETE FROM migrated")
     connection.execute("DELETE FROM to_migrate")
     connection.execute("UPDATE gallery SET migration = NULL")
+
+
+def _image_of(stored: object) -> bytes | None:
+    if stored is None or isinstance(stored, bytes):
+        return stored
+    raise Damaged(f"image of a reference is a {type(stored).__name__}")
 
 
 def _under_way(connection: sqlite3.Connection, location: str) -> ModelBinding:

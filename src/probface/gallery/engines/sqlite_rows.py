@@ -3,34 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
-from probface.errors import DataError, InvalidValue
+from probface.gallery.engines.sqlite_values import EPOCH, MICROSECOND, Damaged
 from probface.gallery.records import ModelBinding, ReferenceBlock
-from probface.types import Embeddings, FloatArray
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+from probface.types import FloatArray
 
 VectorRow = tuple[int, int, bytes, bytes]
 """(reference, identity, mu, sigma_sq) as the database holds them."""
-
-
-def check_widths(embeddings: Embeddings, model: ModelBinding) -> None:
-    """Whether the model can have made these.
-
-    Raises:
-        InvalidValue: D or the width of sigma_sq is another.
-    """
-    widths = (embeddings.dim, embeddings.sigma_sq.shape[1])
-    if widths != (model.dim, model.sigma_sq_width):
-        raise InvalidValue(
-            f"embeddings of D = {widths[0]}, sigma_sq width {widths[1]}: model {model.name!r} gives {model.dim} and "
-            f"{model.sigma_sq_width}; use embeddings of that model"
-        )
 
 
 def blobs(rows: FloatArray) -> list[bytes]:
@@ -44,20 +27,24 @@ def vectors(parts: Sequence[bytes], width: int) -> FloatArray:
     """The inverse of :func:`blobs`: (N, width).
 
     Raises:
-        DataError: the bytes are not N times as many as a row needs.
+        Damaged: not each is bytes, as many as a row needs.
     """
+    if not (set(map(type, parts)) <= {bytes} and set(map(len, parts)) <= {4 * width}):
+        raise Damaged(f"vectors of a reference are not {4 * width} bytes")
     joined = bytearray().join(parts)
-    if len(joined) != 4 * width * len(parts):
-        raise DataError(
-            f"{len(joined)} bytes of {len(parts)} vectors: must be {4 * width} each; run verify on the gallery"
-        )
     array: NDArray[np.float32] = np.frombuffer(joined, "<f4").reshape(len(parts), width)
     return array.astype(np.float32, copy=False)
 
 
 def block_of(rows: Sequence[VectorRow], model: ModelBinding) -> ReferenceBlock:
-    """Rows as arrays."""
+    """Rows as arrays.
+
+    Raises:
+        Damaged: what is no number, or not of the model's width.
+    """
     ids, identities, mu, sigma_sq = zip(*rows, strict=True) if rows else ((), (), (), ())
+    if not set(map(type, identities)) <= {int}:
+        raise Damaged("identity of a reference is no number")
     return ReferenceBlock(
         np.array(ids, np.int64),
         np.array(identities, np.int64),
@@ -75,16 +62,6 @@ def texts_for(texts: Sequence[str]) -> Sequence[str | bytes]:
     return texts
 
 
-def text_of(stored: str | bytes) -> str:
-    """The inverse of :func:`texts_for`."""
-    return stored if isinstance(stored, str) else stored.decode(errors="surrogatepass")
-
-
 def microseconds(moment: datetime) -> int:
     """Since 1970, UTC."""
-    return (moment - _EPOCH) // _MICROSECOND
-
-
-def moment_of(stored: int) -> datetime:
-    """The inverse of :func:`microseconds`."""
-    return _EPOCH + stored * _MICROSECOND
+    return (moment - EPOCH) // MICROSECOND

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import secrets
 import sqlite3
 import tempfile
 from contextlib import closing
@@ -13,6 +14,7 @@ from typing import Any, TypeVar
 
 from probface.contract import ModelContract
 from probface.errors import DataError, InvalidValue, ModelError, StorageError
+from probface.gallery.engines.sqlite_stamp import STAMP_BYTES
 from probface.gallery.records import GallerySettings, ModelBinding
 from probface.schema import from_plain
 from probface.storage import storage_errors
@@ -65,6 +67,10 @@ CREATE TABLE change (
     generation INTEGER PRIMARY KEY,
     identities BLOB NOT NULL,      -- pairs of int64, little-endian: the identity, the generation that it came with
     total INTEGER NOT NULL         -- pairs up to here since the gallery was made
+);
+CREATE TABLE stamp (
+    generation INTEGER PRIMARY KEY,
+    token TEXT NOT NULL            -- random, so that a copy that went on otherwise has another one
 );
 CREATE TABLE to_migrate (
     reference INTEGER PRIMARY KEY REFERENCES reference ON DELETE CASCADE,
@@ -123,7 +129,7 @@ def create_file(path: Path, settings: GallerySettings) -> None:
     if left:  # SQLite would play an old log into the new file
         raise StorageError(f"{left[0]}: is left of a database that is gone; move it away, or choose another name")
     with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)  # mode 0600
         os.close(handle)
         temporary = Path(name)
@@ -135,12 +141,26 @@ def create_file(path: Path, settings: GallerySettings) -> None:
         finally:
             for end in ("", *COMPANIONS):
                 Path(f"{temporary}{end}").unlink(missing_ok=True)
-        if hasattr(os, "O_DIRECTORY"):  # the new name must survive a power cut, too; Windows has no such call
-            folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        _keep_names(path.parent)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it; all their names survive a power cut."""
+    absent = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in reversed(absent):
+        _keep_names(made.parent)
+
+
+def _keep_names(folder: Path) -> None:
+    """Bring the names in a folder to the disk; Windows has no such call, and needs none."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _is_there(path: Path) -> StorageError:
@@ -154,5 +174,6 @@ def _fill(path: Path, settings: GallerySettings) -> None:
             f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
         )
         connection.execute("INSERT INTO gallery VALUES (1, ?, 0, 0, 0, NULL, 1, 1)", (to_json(settings),))
+        connection.execute("INSERT INTO stamp VALUES (0, ?)", (secrets.token_hex(STAMP_BYTES),))
         connection.execute("COMMIT")
         connection.execute("PRAGMA journal_mode = WAL")  # stays so: it is written into the file

@@ -12,33 +12,31 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from pathlib import Path
 
-from probface.gallery.engines.sqlite_connection import translated
+from probface.gallery.engines.sqlite_values import gallery_row
 
 RETRY_SECONDS = 0.01
 
 
 def is_unwiped(connection: sqlite3.Connection) -> bool:
     """Whether bytes of what was removed may still be there."""
-    return bool(connection.execute("SELECT unwiped FROM gallery").fetchone()[0])
+    return gallery_row(connection, "unwiped") != (0,)
 
 
-def wipe(connection: sqlite3.Connection, path: Path, busy_seconds: float) -> str | None:
+def wipe(connection: sqlite3.Connection, busy_seconds: float) -> str | None:
     """Write the file anew without what was removed, if there is need; not inside a transaction.
 
     Args:
         connection: that may write.
-        path: for messages.
         busy_seconds: how long to wait for other connections.
 
     Returns:
-        None when all is wiped, otherwise why not.
+        None when all is wiped, otherwise why not, and the mend.
     """
-    held = "another connection is reading it"
+    held = "another connection is reading it; end what else uses it, and run verify, which wipes them"
     try:
         # A mark that a deletion sets from here on is another one, and stays.
-        mark = connection.execute("SELECT unwiped FROM gallery").fetchone()[0]
+        (mark,) = gallery_row(connection, "unwiped")
         if not mark:
             return None
         if not _log_cut(connection, busy_seconds):  # before the long part: it would be in vain
@@ -48,7 +46,10 @@ def wipe(connection: sqlite3.Connection, path: Path, busy_seconds: float) -> str
             return held
         connection.execute("UPDATE gallery SET unwiped = 0 WHERE unwiped = ?", (mark,))
     except sqlite3.OperationalError as error:
-        return str(translated(error, path, busy_seconds))
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+            return "the disk is full; free space as large as the gallery, and run verify, which wipes them"
+        reason = " ".join(str(error).split())
+        return f"SQLite refuses ({reason}); see to the disk and to what else uses it, and run verify, which wipes them"
     return None
 
 

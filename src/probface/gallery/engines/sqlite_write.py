@@ -10,9 +10,11 @@ from itertools import chain, count, islice
 
 import numpy as np
 
-from probface.errors import InvalidValue
-from probface.gallery.engines.sqlite_rows import blobs, check_widths, microseconds, texts_for
-from probface.gallery.records import GallerySettings, NewReferences
+from probface.gallery.engines.refusals import check_all_there, check_widths
+from probface.gallery.engines.sqlite_rows import blobs, microseconds, texts_for
+from probface.gallery.engines.sqlite_stamp import next_generation
+from probface.gallery.engines.sqlite_values import Damaged, gallery_row, integer, migration_of
+from probface.gallery.records import GallerySettings, NewReferences, check_name
 
 KEPT_CHANGES = 100_000
 """Changed identities in the log; who is further behind derives everything anew."""
@@ -31,10 +33,8 @@ def add(connection: sqlite3.Connection, new: NewReferences, settings: GallerySet
     if not len(new):
         return
     moments, first_moment = new.moments(datetime.now(UTC))
-    generation = _next_generation(connection)
-    identity, first, migrating = connection.execute(
-        "SELECT next_identity, next_reference, migration IS NOT NULL FROM gallery"
-    ).fetchone()
+    generation = next_generation(connection)
+    identity, first = gallery_row(connection, "next_identity", "next_reference")
     unique = dict.fromkeys(new.names)
     known = _identities(connection, unique)
     _log(connection, generation, known.values())
@@ -68,7 +68,7 @@ def add(connection: sqlite3.Connection, new: NewReferences, settings: GallerySet
             "INSERT INTO image VALUES (?, ?)",
             ((first + row, image) for row, image in enumerate(new.images) if image is not None),
         )
-    if migrating:
+    if migration_of(connection) is not None:
         connection.execute("INSERT INTO to_migrate (reference) SELECT id FROM reference WHERE id >= ?", (first,))
 
 
@@ -81,15 +81,15 @@ def _insert_references(connection: sqlite3.Connection, number: int, rows: Iterab
 
 
 def delete(connection: sqlite3.Connection, names: Sequence[str]) -> int:
-    """Remove identities and all that hangs on them; the number of references. The bytes are wiped afterwards."""
-    known = _identities(connection, dict.fromkeys(names))
-    absent = [name for name in names if name not in known]
-    if absent:
-        raise InvalidValue(
-            f"identity {absent[0]!r}{f' and {len(absent) - 1} more' if len(absent) > 1 else ''}: not in the gallery, "
-            "so nothing was deleted; ask for its names"
-        )
-    generation = _next_generation(connection)
+    """Remove identities and all that hangs on them; the number of references. The bytes are wiped afterwards.
+
+    Raises:
+        InvalidValue: a name that is not there, or cannot be.
+    """
+    wanted = list(dict.fromkeys(map(check_name, names)))
+    known = _identities(connection, wanted)
+    check_all_there(wanted, known)
+    generation = next_generation(connection)
     _log(connection, generation, known.values())
     ids = json.dumps([identity for identity, _ in known.values()])
     (removed,) = connection.execute(
@@ -100,18 +100,13 @@ def delete(connection: sqlite3.Connection, names: Sequence[str]) -> int:
     return int(removed)
 
 
-def _next_generation(connection: sqlite3.Connection) -> int:
-    connection.execute("UPDATE gallery SET generation = generation + 1")
-    return int(connection.execute("SELECT generation FROM gallery").fetchone()[0])
-
-
 def _identities(connection: sqlite3.Connection, names: Iterable[str]) -> dict[str, tuple[int, int]]:
     """Name -> (id, born) of those that are there."""
     rows = connection.execute(
         "SELECT name, id, born FROM identity WHERE name IN (SELECT value FROM json_each(?))",
         (json.dumps(list(names), ensure_ascii=False),),
-    )
-    return {name: (identity, born) for name, identity, born in rows}
+    ).fetchall()
+    return {name: (identity, integer(born, "generation of an identity")) for name, identity, born in rows}
 
 
 def _log(connection: sqlite3.Connection, generation: int, identities: Collection[tuple[int, int]]) -> None:
@@ -119,7 +114,7 @@ def _log(connection: sqlite3.Connection, generation: int, identities: Collection
     if not identities:
         return
     last = connection.execute("SELECT total FROM change ORDER BY generation DESC LIMIT 1").fetchone()
-    total = len(identities) + (last[0] if last else 0)
+    total = len(identities) + (integer(last[0], "total of the log of changes") if last else 0)
     pairs = np.array(list(identities), "<i8").tobytes()
     connection.execute("INSERT INTO change VALUES (?, ?, ?)", (generation, pairs, total))
     oldest = "SELECT generation FROM (SELECT * FROM change ORDER BY generation LIMIT 1) WHERE total <= ?"
@@ -130,6 +125,8 @@ def _log(connection: sqlite3.Connection, generation: int, identities: Collection
 
 def changed(connection: sqlite3.Connection, since: int) -> frozenset[int]:
     """The identities that were there at a generation, and lost or gained references since."""
-    rows = connection.execute("SELECT identities FROM change WHERE generation > ?", (since,))
+    rows = connection.execute("SELECT identities FROM change WHERE generation > ?", (since,)).fetchall()
+    if any(not isinstance(pairs, bytes) or len(pairs) % 16 for (pairs,) in rows):
+        raise Damaged("log of changes")
     identity, born = np.frombuffer(b"".join(pairs for (pairs,) in rows), "<i8").reshape(-1, 2).T
     return frozenset(np.unique(identity[born <= since]).tolist())
