@@ -193,7 +193,9 @@ def test_references_that_cancel_out_are_refused_before_they_are_kept(tmp_path: P
             gallery.enroll(NewReferences.unlabelled(("Ada",), both[row : row + 1]), model=binding())
         with pytest.raises(InvalidValue, match=r"identity 'Ada': its references cancel out .* delete it"):
             gallery.search(one, model=binding())
+        assert "identity 'Ada': its references cancel out" in gallery.verify()[0]
         gallery.delete(["Ada"])
+        assert gallery.verify() == ()
         assert gallery.search(one, model=binding()) == ((),)
     with Gallery.create(tmp_path / "all.db", settings("all")) as gallery:
         gallery.enroll(NewReferences.unlabelled(("Ada", "Ada"), both), model=binding())

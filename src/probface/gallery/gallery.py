@@ -246,6 +246,13 @@ class Gallery:
         """Check database and index; what is wrong, one sentence each."""
         wrong = self.store.verify()
         try:
+            with self._index.current():  # somebody's references may have become impossible to fuse
+                pass
+        except InvalidValue as error:
+            wrong = (*wrong, str(error))
+        except DataError as error:
+            return wrong or (str(error),)
+        try:
             return (*wrong, *self._index.verify())
         except DataError as error:  # of a damaged database, which is told already
             return wrong or (str(error),)
