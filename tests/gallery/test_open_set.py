@@ -168,6 +168,7 @@ def test_the_bound_holds_for_several_references_a_person(templates: Templates, t
         answers = [gallery.identify(strangers[row : row + 1], model=model, fpir=fpir) for row in range(300)]
         named = sum(answer.name is not None for answer in answers)
         assert all("so the candidate's best single reference" in answer.basis for answer in answers)
+        assert all(("the best reference of" in answer.reason) == (templates == "fused") for answer in answers)
         assert named <= binom.ppf(1 - 1e-6, 300, fpir)
 
 

@@ -55,7 +55,7 @@ class Rule:
 
 
 class OpenSet:
-    """The rules of one gallery, each measured once a generation. Safe to share between threads."""
+    """The rules of one gallery, each found once a generation. Safe to share between threads."""
 
     def __init__(self) -> None:
         self._measuring = threading.Lock()
@@ -81,16 +81,29 @@ class OpenSet:
         check_fpir(fpir)
         if not searched.people:
             return Rule(math.inf, "the gallery is empty")
-        bound = bounded(settings.model.contract, searched.rows, references, metric, fpir)
-        if bound is not None:
-            return bound
-        require_people(settings.model.contract, searched, metric, fpir)
         with self._measuring:
-            if self._of != (searched.generation, searched.model):
+            if self._of != (searched.generation, searched.model) or searched.generation < 0:
                 self._of, self._rules = (searched.generation, searched.model), {}
             if (metric, fpir) not in self._rules:
-                self._rules[metric, fpir] = measured(searched, metric, fpir, threads=threads)
+                self._rules[metric, fpir] = _found(searched, settings, metric, fpir, references, threads)
             return self._rules[metric, fpir]
+
+
+def _found(
+    searched: Searched,
+    settings: GallerySettings,
+    metric: Metric,
+    fpir: float,
+    references: Callable[[], int],
+    threads: int,
+) -> Rule:
+    """The model's threshold where it reaches, or what the gallery itself shows."""
+    contract = settings.model.contract
+    bound = bounded(contract, searched.rows, references, metric, fpir)
+    if bound is not None:
+        return bound
+    require_people(contract, searched, metric, fpir)
+    return measured(searched, metric, fpir, threads=threads)
 
 
 def check_fpir(fpir: float) -> None:
@@ -127,7 +140,7 @@ def bounded(
         f"({entry.false_matches} of {entry.impostor_pairs} impostor pairs of {entry.data} above the threshold; with "
         f"95 % confidence it is at most {entry.fmr_upper:.3g} there), so the candidate's best single reference must be "
         "above it",
-        of_references=True,
+        of_references=count != rows,  # where they are as many, each template is one reference
     )
 
 
