@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from probface.errors import InvalidValue
+from probface.gallery.engines.refusals import check_widths
 from probface.gallery.fusion import fuse_groups
 from probface.gallery.records import Estimator, ModelBinding, NewReferences
 from probface.gallery.template_rows import first_cancelling
@@ -22,12 +23,7 @@ def require_model(location: str, ours: ModelBinding, model: ModelBinding, embedd
             f"{location}: holds embeddings of model {ours.name!r} ({ours.digest[:12]}), these are of {model.name!r} "
             f"({model.digest[:12]}) and cannot be compared; use that model, or migrate the gallery to this one"
         )
-    widths = (embeddings.dim, embeddings.sigma_sq.shape[1])
-    if widths != (ours.dim, ours.sigma_sq_width):
-        raise InvalidValue(
-            f"embeddings of D = {widths[0]}, sigma_sq width {widths[1]}: model {ours.name!r} gives {ours.dim} and "
-            f"{ours.sigma_sq_width}; use embeddings of that model"
-        )
+    check_widths(embeddings, ours)
 
 
 def require_question(ours: ModelBinding, top: int, metric: Metric) -> None:

@@ -15,7 +15,7 @@ from probface.errors import DataError, InvalidValue, StorageError
 from probface.gallery.admission import require_model, require_question, require_templates
 from probface.gallery.derived_file import check_place, index_path, remove
 from probface.gallery.open_set import OpenSet, check_fpir
-from probface.gallery.place import checked_place
+from probface.gallery.place import SERVERS, checked_place
 from probface.gallery.records import (
     Candidate,
     GallerySettings,
@@ -29,9 +29,6 @@ from probface.gallery.store import Counts, Store
 from probface.gallery.template_rows import Ids
 from probface.match.exact import SearchIndex
 from probface.types import Embeddings, Metric
-
-SERVERS = ("postgresql://", "postgres://")
-"""What the address of a gallery in a server begins with; anything else is a file."""
 
 
 class Gallery:

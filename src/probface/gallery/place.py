@@ -9,6 +9,8 @@ from probface.errors import InvalidValue
 
 SCHEMES = ("postgresql", "postgres")
 """Of the addresses that are known, in lower case."""
+SERVERS = tuple(f"{scheme}://" for scheme in SCHEMES)
+"""What the address of a gallery in a server begins with, when it is checked; anything else is a file."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 

@@ -13,8 +13,8 @@ from probface.contract import ModelContract
 from probface.defaults import DEFAULT_MODEL, MAX_PIXELS
 from probface.errors import InvalidValue, ModelNotFound, StorageError
 from probface.gallery.admission import require_model, require_templates
-from probface.gallery.gallery import SERVERS, Gallery
-from probface.gallery.place import checked_place
+from probface.gallery.gallery import Gallery
+from probface.gallery.place import SERVERS, checked_place
 from probface.gallery.records import Estimator, GallerySettings, ModelBinding, NewReferences, Templates
 from probface.models.registry import ResolvedModel, list_models
 from probface.pipeline.gallery_undo import remove_if_untouched

@@ -96,7 +96,7 @@ def test_identities_come_in_the_order_of_code_points(store: PostgresStore, ask: 
 
 
 def test_listing_goes_over_pages(store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("probface.gallery.engines.postgres.PAGE", 3)
+    monkeypatch.setattr("probface.gallery.engines.paging.PAGE", 3)
     store.add(people("a b c d e f g"))
     assert "".join(found.name for found in store.identities()) == "abcdefg"
     assert "".join(found.name for found in store.identities(limit=5)) == "abcde"

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from probface.errors import InvalidValue, NotWiped, StorageError
 from probface.gallery.engines import postgres_migration as migration
+from probface.gallery.engines.paging import paged
 from probface.gallery.engines.postgres_check import findings
 from probface.gallery.engines.postgres_rows import VECTORS, block, one, text_of
 from probface.gallery.engines.postgres_schema import bring_up_to_date, create_gallery, settings_from
@@ -38,8 +39,6 @@ from probface.gallery.store import SCAN_ROWS, Changes, Counts, PendingImage
 if TYPE_CHECKING:
     from probface.gallery.engines.postgres_session import Cursor
 
-PAGE = 1000
-"""Identities to a query when they are listed."""
 TABLES = "identity, reference, image, embedding"
 
 
@@ -183,24 +182,16 @@ class PostgresStore:
 
     def identities(self, *, after: str = "", limit: int | None = None) -> Iterator[IdentitySummary]:
         """Identities by name, ascending in code points, from behind ``after``; a page at a time."""
-        if after:
-            check_name(after)
-        while limit is None or limit > 0:
-            size = PAGE if limit is None else min(PAGE, limit)
-            with self.session.transaction(READ) as cursor:
-                cursor.execute(
-                    "SELECT i.id, i.name, (SELECT count(*) FROM reference r WHERE r.identity = i.id), i.enrolled "
-                    "FROM identity i WHERE i.name > %s ORDER BY i.name LIMIT %s",
-                    (after, size),
-                )
-                page = [
-                    IdentitySummary(id_, name, held, enrolled.astimezone(UTC)) for id_, name, held, enrolled in cursor
-                ]
-            yield from page
-            if len(page) < size:
-                return
-            after = page[-1].name
-            limit = None if limit is None else limit - size
+        return paged(self._page, after, limit)
+
+    def _page(self, after: str, size: int) -> list[IdentitySummary]:
+        with self.session.transaction(READ) as cursor:
+            cursor.execute(
+                "SELECT i.id, i.name, (SELECT count(*) FROM reference r WHERE r.identity = i.id), i.enrolled "
+                "FROM identity i WHERE i.name > %s ORDER BY i.name LIMIT %s",
+                (after, size),
+            )
+            return [IdentitySummary(id_, name, held, enrolled.astimezone(UTC)) for id_, name, held, enrolled in cursor]
 
     def references(self, name: str) -> tuple[Reference, ...]:
         """The references of one identity, by ascending id; InvalidValue where there is none of that name."""

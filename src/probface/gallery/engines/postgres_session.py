@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote
 
 from probface.errors import InvalidValue, MissingExtra, ProbFaceError, StorageError
+from probface.gallery.place import SERVERS
 
 if TYPE_CHECKING:
     import psycopg
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
     Cursor: TypeAlias = psycopg.Cursor[tuple[Any, ...]]
 
-SCHEMES = ("postgresql://", "postgres://")
 SCHEMA_PREFIX = "probface_"
 CONNECT_SECONDS = 10
 """How long to wait for a server that does not answer, where the address says nothing (``connect_timeout``)."""
@@ -235,7 +235,7 @@ def check_gallery(gallery: str) -> str:
 
 def _parameters(url: str) -> dict[str, Any]:
     psycopg = driver()
-    if not url.startswith(SCHEMES):
+    if not url.startswith(SERVERS):
         raise InvalidValue(
             "address of a database: must begin with postgresql://, as in postgresql://user@host/database"
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from probface.errors import DataError, NotWiped, StorageError
 from probface.gallery.engines import sqlite_migration as migration
+from probface.gallery.engines.paging import paged
 from probface.gallery.engines.refusals import how_many, unknown
 from probface.gallery.engines.sqlite_connection import BUSY_SECONDS, sqlite_errors
 from probface.gallery.engines.sqlite_file import GalleryFile
@@ -37,9 +38,6 @@ from probface.gallery.records import (
     check_name,
 )
 from probface.gallery.store import SCAN_ROWS, Changes, Counts, PendingImage
-
-IDENTITY_PAGE = 1000
-"""Identities to a query of :meth:`SqliteStore.identities`."""
 
 
 class SqliteStore:
@@ -155,26 +153,18 @@ class SqliteStore:
 
     def identities(self, *, after: str = "", limit: int | None = None) -> Iterator[IdentitySummary]:
         """Identities by name, ascending in code points, from behind ``after``; read in pages as they are asked for."""
-        if after:
-            check_name(after)
-        left = limit
-        while left is None or left > 0:
-            size = IDENTITY_PAGE if left is None else min(left, IDENTITY_PAGE)
-            with self._file.reading() as connection:
-                rows = connection.execute(
-                    "SELECT id, name, (SELECT count(*) FROM reference WHERE identity = identity.id), enrolled "
-                    "FROM identity WHERE name > ? ORDER BY name LIMIT ?",
-                    (after, size),
-                ).fetchall()
-                page = [
-                    IdentitySummary(id_, name_of(name), count, moment_of(enrolled))
-                    for id_, name, count, enrolled in rows
-                ]
-            yield from page
-            if len(page) < size:
-                return
-            after = page[-1].name
-            left = None if left is None else left - size
+        return paged(self._page, after, limit)
+
+    def _page(self, after: str, size: int) -> list[IdentitySummary]:
+        with self._file.reading() as connection:
+            rows = connection.execute(
+                "SELECT id, name, (SELECT count(*) FROM reference WHERE identity = identity.id), enrolled "
+                "FROM identity WHERE name > ? ORDER BY name LIMIT ?",
+                (after, size),
+            ).fetchall()
+            return [
+                IdentitySummary(id_, name_of(name), count, moment_of(enrolled)) for id_, name, count, enrolled in rows
+            ]
 
     def references(self, name: str) -> tuple[Reference, ...]:
         """The references of one identity, by id; InvalidValue where there is none of that name."""

@@ -2,17 +2,15 @@
 #include "kernel.h"
 
 #if defined(__AVX2__) && defined(__FMA__)
-#include <immintrin.h>
+#include "compares256.h"
 
 namespace probface {
 namespace {
 
-struct Set {
+struct Set : Compares256 {
     static constexpr const char *kName = "avx2";
     static constexpr bool kFastInt8 = false, kBiased = true;
     static constexpr int kWidth = 8, kVectors = 2;  // 6 x 2 sums, 2 vectors of references, 1 of probes: 15 of 16
-    typedef int32_t Ints __attribute__((vector_size(32)));
-    typedef float Floats __attribute__((vector_size(32)));
     struct Pairs {
         __m256i even, odd;  // bytes 0 and 2, bytes 1 and 3 of each four, as 16-bit numbers
     };
@@ -30,12 +28,6 @@ struct Set {
         __m256i even = _mm256_madd_epi16(references.even, four.even);
         __m256i odd = _mm256_madd_epi16(references.odd, four.odd);
         return sums + (Ints)_mm256_add_epi32(even, odd);
-    }
-    static uint32_t not_less(Ints a, Ints b) {
-        return 255 ^ _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32((__m256i)b, (__m256i)a)));
-    }
-    static uint32_t not_less(Floats a, Floats b) {
-        return _mm256_movemask_ps(_mm256_cmp_ps((__m256)a, (__m256)b, _CMP_GE_OQ));
     }
 };
 

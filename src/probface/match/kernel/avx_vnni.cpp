@@ -2,29 +2,21 @@
 #include "kernel.h"
 
 #if defined(__AVX2__) && defined(__FMA__) && defined(__AVXVNNI__)
-#include <immintrin.h>
+#include "compares256.h"
 
 namespace probface {
 namespace {
 
-struct Set {
+struct Set : Compares256 {
     static constexpr const char *kName = "avx-vnni";
     static constexpr bool kFastInt8 = true, kBiased = true;
     static constexpr int kWidth = 8, kVectors = 2;
-    typedef int32_t Ints __attribute__((vector_size(32)));
-    typedef float Floats __attribute__((vector_size(32)));
     typedef __m256i Codes, Probe;
 
     static Codes codes(const uint8_t *from) { return _mm256_loadu_si256(reinterpret_cast<const __m256i *>(from)); }
     static Probe probe(const int8_t *four) { return _mm256_set1_epi32(four_bytes(four)); }
     static Ints dot4(Ints sums, Codes references, Probe four) {
         return (Ints)_mm256_dpbusd_avx_epi32((__m256i)sums, references, four);
-    }
-    static uint32_t not_less(Ints a, Ints b) {
-        return 255 ^ _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32((__m256i)b, (__m256i)a)));
-    }
-    static uint32_t not_less(Floats a, Floats b) {
-        return _mm256_movemask_ps(_mm256_cmp_ps((__m256)a, (__m256)b, _CMP_GE_OQ));
     }
 };
 
