@@ -19,7 +19,7 @@ def all_pairs(subjects: int, images: int, seed: int = 0) -> tuple[np.ndarray, np
 def test_every_comparison_is_judged_by_a_threshold_of_other_people() -> None:
     """Against a plain loop over comparisons."""
     scores, first, second = all_pairs(18, 3)
-    result = cross_fit(scores, first, second, 0.1, folds=3, resamples=2, seed=4)
+    (result,) = cross_fit(scores, first, second, [0.1], folds=3, resamples=2, seed=4)
     fold = np.random.default_rng(4).permutation(np.arange(18) % 3)
     matched = []
     for score, a, b in zip(scores, first, second, strict=True):
@@ -36,7 +36,7 @@ def test_every_comparison_is_judged_by_a_threshold_of_other_people() -> None:
 
 
 def test_the_rate_met_is_the_rate_asked_where_people_are_alike() -> None:
-    result = cross_fit(*all_pairs(90, 4), 0.01, folds=5, resamples=100)
+    (result,) = cross_fit(*all_pairs(90, 4), [0.01], folds=5, resamples=100)
     assert result.met_fmr.low < 0.01 < result.met_fmr.high
     assert result.met_fmr.estimate == pytest.approx(0.01, rel=0.2)
 
@@ -46,16 +46,22 @@ def test_the_interval_weighs_people() -> None:
     scores, first, second = all_pairs(30, 2)
     wolf = (first == 0) | (second == 0)
     scores = np.where(wolf, scores + 20, scores)
-    result = cross_fit(scores, first, second, 0.1, folds=3, resamples=100)
+    (result,) = cross_fit(scores, first, second, [0.1], folds=3, resamples=100)
     assert result.met_fmr.high - result.met_fmr.low > 0.08
+
+
+def test_several_rates_are_those_one_by_one() -> None:
+    comparisons = all_pairs(40, 3)
+    both = cross_fit(*comparisons, [0.1, 0.05], resamples=20)
+    assert both == (*cross_fit(*comparisons, [0.1], resamples=20), *cross_fit(*comparisons, [0.05], resamples=20))
 
 
 def test_too_few_comparisons_are_no_threshold() -> None:
     with pytest.raises(InsufficientData, match="FMR 1e-05"):
-        cross_fit(*all_pairs(12, 3), 1e-5)
+        cross_fit(*all_pairs(12, 3), [1e-5])
 
 
 @pytest.mark.parametrize("folds", [2, 13])
 def test_folds_need_people(folds: int) -> None:
     with pytest.raises(InvalidValue, match=f"{folds} folds of 12"):
-        cross_fit(*all_pairs(12, 3), 0.1, folds=folds)
+        cross_fit(*all_pairs(12, 3), [0.1], folds=folds)

@@ -7,14 +7,14 @@ the threshold meets, and the true-match rate with it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probface.errors import InvalidValue
-from probface.eval.metrics.bootstrap import Interval, Weights, resample
+from probface.eval.metrics.bootstrap import Interval, Statistic, Weights, resample
 from probface.score.calibration import finite_scores, require_impostors, threshold_at
 
 Subjects = NDArray[np.integer]
@@ -46,79 +46,95 @@ def cross_fit(
     scores: NDArray[np.floating],
     first: Subjects,
     second: Subjects,
-    fmr: float,
+    fmrs: Sequence[float],
     *,
     folds: int = 5,
     resamples: int = 200,
     seed: int = 0,
-) -> CrossFitted:
-    """Set and judge thresholds at one false-match rate, on disjoint people.
+) -> tuple[CrossFitted, ...]:
+    """Set and judge thresholds at some false-match rates, on disjoint people.
 
     Args:
         scores: (P,) finite.
         first: (P,) number of the subject in the first image, 0 .. S - 1.
         second: (P,) of the one in the second; the comparison is genuine where they are the same.
-        fmr: in (0, 1).
+        fmrs: each in (0, 1).
         folds: K, 3 or more.
         resamples: of the intervals.
         seed: of the deal and of the resamples.
+
+    Returns:
+        One for each rate.
 
     Raises:
         InsufficientData: a threshold would rest on fewer than 10 / FMR impostors.
         InvalidValue: shapes differ, a score is not finite, or fewer than three folds or subjects.
     """
     finite_scores(scores, "all")
-    subjects = int(max(first.max(), second.max())) + 1
     if first.shape != scores.shape or second.shape != scores.shape:
         raise InvalidValue(f"{scores.shape} scores of {first.shape} and {second.shape} subjects: need one each")
+    subjects = int(max(first.max(), second.max())) + 1
     if not 3 <= folds <= subjects:
         raise InvalidValue(f"{folds} folds of {subjects} subjects: need three folds or more, and a subject in each")
     genuine = first == second
     fold = np.random.default_rng(seed).permutation(np.arange(subjects) % folds)
-    ours, theirs = fold[first], fold[second]
-    matched = np.zeros(scores.shape, np.bool_)
+    matched = np.zeros((len(fmrs), len(scores)), np.bool_)
     thresholds = []
-    for g, h in _cells(folds):
-        setting = ~genuine & (ours != g) & (ours != h) & (theirs != g) & (theirs != h)
-        impostor = scores[setting]
-        require_impostors(len(impostor), fmr)
-        thresholds.append(threshold_at(impostor, fmr))
-        judged = ((ours == g) & (theirs == h)) | ((ours == h) & (theirs == g))
-        matched[judged] = scores[judged] > thresholds[-1]
+    for setting, judged in _cells(fold[first], fold[second], folds):
+        impostor = scores[setting & ~genuine]
+        for fmr in fmrs:
+            require_impostors(len(impostor), fmr)
+        thresholds.append([threshold_at(impostor, fmr) for fmr in fmrs])
+        matched[:, judged] = scores[judged] > np.array(thresholds[-1])[:, None]
+    shares = {kind: _Share(first[mask], second[mask], subjects) for kind, mask in ((0, ~genuine), (1, genuine))}
 
-    def rate(kind: NDArray[np.bool_]) -> Interval:
-        share = _Share(matched[kind], first[kind], second[kind], subjects)
+    def rate(row: NDArray[np.bool_], kind: int, mask: NDArray[np.bool_]) -> Interval:
+        share = shares[kind].of(row[mask])
         return resample(share, subjects, resamples=resamples, seed=seed).intervals()[0]
 
-    false_matches = int(np.count_nonzero(matched & ~genuine))
-    genuine_count = int(genuine.sum())
-    return CrossFitted(
-        fmr,
-        tuple(thresholds),
-        rate(~genuine),
-        rate(genuine),
-        len(scores) - genuine_count,
-        genuine_count,
-        false_matches,
+    return tuple(
+        CrossFitted(
+            fmr,
+            tuple(cell[number] for cell in thresholds),
+            met_fmr=rate(row, 0, ~genuine),
+            tmr=rate(row, 1, genuine),
+            impostor=int(np.count_nonzero(~genuine)),
+            genuine=int(np.count_nonzero(genuine)),
+            false_matches=int(np.count_nonzero(row & ~genuine)),
+        )
+        for number, (fmr, row) in enumerate(zip(fmrs, matched, strict=True))
     )
 
 
-def _cells(folds: int) -> Iterator[tuple[int, int]]:
-    return ((g, h) for g in range(folds) for h in range(g, folds))
+def _cells(
+    ours: NDArray[np.int64], theirs: NDArray[np.int64], folds: int
+) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+    """For each two folds: which comparisons set the threshold, and which are judged by it."""
+    for g in range(folds):
+        for h in range(g, folds):
+            setting = (ours != g) & (ours != h) & (theirs != g) & (theirs != h)
+            yield setting, ((ours == g) & (theirs == h)) | ((ours == h) & (theirs == g))
 
 
 class _Share:
-    """Weighted share of the comparisons that matched, the decisions as they are."""
+    """Weighted share of comparisons that matched, the decisions as they are.
 
-    def __init__(self, matched: NDArray[np.bool_], first: Subjects, second: Subjects, subjects: int) -> None:
+    Comparisons of the same two people weigh the same: they are counted, not kept one by one.
+    """
+
+    def __init__(self, first: Subjects, second: Subjects, subjects: int) -> None:
         low, high = np.minimum(first, second).astype(np.int64), np.maximum(first, second).astype(np.int64)
-        # Comparisons of the same two people weigh the same: counted, not kept one by one.
-        keys, inverse = np.unique(low * subjects + high, return_inverse=True)
-        self._all = np.bincount(inverse, minlength=len(keys))
-        self._matched = np.bincount(inverse, matched, minlength=len(keys))
+        keys, self._inverse = np.unique(low * subjects + high, return_inverse=True)
         self._low, self._high = keys // subjects, keys % subjects
+        self._all = np.bincount(self._inverse, minlength=len(keys))
 
-    def __call__(self, weights: Weights) -> NDArray[np.float64]:
-        one = weights[self._low]
-        weight = np.where(self._low == self._high, one, one * weights[self._high])
-        return np.array([np.dot(weight, self._matched) / np.dot(weight, self._all)])
+    def of(self, matched: NDArray[np.bool_]) -> Statistic:
+        """The statistic of (P,) decisions."""
+        some = np.bincount(self._inverse, matched, minlength=len(self._all))
+
+        def share(weights: Weights) -> NDArray[np.float64]:
+            one = weights[self._low]
+            weight = np.where(self._low == self._high, one, one * weights[self._high])
+            return np.array([np.dot(weight, some) / np.dot(weight, self._all)])
+
+        return share
