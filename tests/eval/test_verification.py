@@ -6,11 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.interpolate import interp1d
 from scipy.optimize import brentq
-from sklearn.metrics import roc_curve
+from sklearn.metrics import det_curve, roc_curve
 
 from probface.errors import InsufficientData, InvalidValue
 from probface.eval.metrics.verification import (
     best_accuracy,
+    det,
     eer,
     kfold_accuracy,
     roc,
@@ -50,6 +51,26 @@ def test_roc_thresholds_keep_the_rule(genuine: np.ndarray, impostor: np.ndarray)
         assert fmr == np.mean(impostor > threshold)
         assert tmr == np.mean(genuine > threshold)
     assert (np.diff(curve.threshold) < 0).all()
+
+
+@given(tied, tied)
+def test_det_at_every_threshold(genuine: np.ndarray, impostor: np.ndarray) -> None:
+    curve = det(genuine, impostor)
+    assert (curve.threshold == roc(genuine, impostor).threshold).all()
+    for threshold, fmr, fnmr in zip(curve.threshold, curve.fmr, curve.fnmr, strict=True):
+        assert fmr == np.mean(impostor > threshold)
+        assert fnmr == np.mean(genuine <= threshold)
+
+
+def test_det_is_scikit_learns() -> None:
+    genuine, impostor = _normal()
+    curve = det(genuine, impostor)
+    truth = np.repeat([1, 0], [len(genuine), len(impostor)])
+    fpr, fnr, _ = det_curve(truth, np.concatenate([genuine, impostor]), drop_intermediate=False)
+    theirs = set(zip(fpr.tolist(), fnr.tolist(), strict=True))
+    assert theirs <= set(zip(curve.fmr.tolist(), curve.fnmr.tolist(), strict=True))
+    # Theirs leaves out where one of the rates is 0 or 1 and only the other changes.
+    assert len(theirs) >= ((curve.fmr > 0) & (curve.fmr < 1) & (curve.fnmr > 0) & (curve.fnmr < 1)).sum() > 1000
 
 
 @given(tied, tied, st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9]))

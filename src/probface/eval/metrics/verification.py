@@ -18,9 +18,11 @@ Scores = NDArray[np.floating]
 
 __all__ = [
     "Accuracy",
+    "Det",
     "FoldAccuracy",
     "Roc",
     "best_accuracy",
+    "det",
     "eer",
     "kfold_accuracy",
     "roc",
@@ -42,6 +44,21 @@ class Roc:
     threshold: NDArray[np.float64]
     fmr: NDArray[np.float64]
     tmr: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Det:
+    """Detection error trade-off: both error rates at all operating points, from the strictest.
+
+    Attributes:
+        threshold: (K,) float64, every distinct score, falling, and -inf.
+        fmr: (K,) float64, from 0 to 1, never falling.
+        fnmr: (K,) float64, from 1 to 0, never rising.
+    """
+
+    threshold: NDArray[np.float64]
+    fmr: NDArray[np.float64]
+    fnmr: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +86,18 @@ def roc(genuine: Scores, impostor: Scores) -> Roc:
     Raises:
         InvalidValue: a kind is missing, or a score is not finite.
     """
-    scores = np.concatenate([finite_scores(impostor, "impostor"), finite_scores(genuine, "genuine")])
-    order = np.argsort(scores)[::-1]
-    falling = scores[order]
-    # The last of equal scores closes a group: all of them are above the next threshold.
-    closing = np.append(np.flatnonzero(falling[1:] != falling[:-1]), len(falling) - 1)
-    matched = closing + 1
-    false_matches = np.cumsum(order < len(impostor))[closing]
-    return Roc(
-        threshold=np.append(falling[closing].astype(np.float64), -np.inf),
-        fmr=np.concatenate([[0.0], false_matches / len(impostor)]),
-        tmr=np.concatenate([[0.0], (matched - false_matches) / len(genuine)]),
-    )
+    threshold, true_matches, false_matches = _matches(genuine, impostor)
+    return Roc(threshold, fmr=false_matches / len(impostor), tmr=true_matches / len(genuine))
+
+
+def det(genuine: Scores, impostor: Scores) -> Det:
+    """The detection error trade-off of (G,) genuine and (M,) impostor scores: FNMR from counts, so exact when small.
+
+    Raises:
+        InvalidValue: a kind is missing, or a score is not finite.
+    """
+    threshold, true_matches, false_matches = _matches(genuine, impostor)
+    return Det(threshold, fmr=false_matches / len(impostor), fnmr=(len(genuine) - true_matches) / len(genuine))
 
 
 def tmr_at_fmr(genuine: Scores, impostor: Scores, fmr: float, *, allow_few: bool = False) -> float:
@@ -162,6 +179,18 @@ def kfold_accuracy(scores: Scores, labels: NDArray[np.bool_], folds: NDArray[np.
         accuracies.append(float(np.mean((scores[held_out] > threshold) == labels[held_out])))
     error = float(np.std(accuracies, ddof=1) / np.sqrt(len(numbers)))
     return FoldAccuracy(float(np.mean(accuracies)), error, tuple(accuracies), tuple(thresholds))
+
+
+def _matches(genuine: Scores, impostor: Scores) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+    """(K,) thresholds, every distinct score, falling, and -inf; how many of each kind are above, (K,) and (K,)."""
+    scores = np.concatenate([finite_scores(impostor, "impostor"), finite_scores(genuine, "genuine")])
+    order = np.argsort(scores)[::-1]
+    falling = scores[order]
+    # The last of equal scores closes a group: all of them are above the next threshold.
+    closing = np.append(np.flatnonzero(falling[1:] != falling[:-1]), len(falling) - 1)
+    false_matches = np.concatenate([[0], np.cumsum(order < len(impostor))[closing]])
+    matched = np.concatenate([[0], closing + 1])
+    return np.append(falling[closing].astype(np.float64), -np.inf), matched - false_matches, false_matches
 
 
 def _split(scores: Scores, labels: NDArray[np.bool_]) -> tuple[Scores, Scores]:
