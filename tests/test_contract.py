@@ -1,11 +1,21 @@
 import json
 import string
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probface.contract import InputSpec, ModelContract, QualityScale, Rescaling, ScoreHistogram, Threshold
+from probface.contract import (
+    InputSpec,
+    ModelContract,
+    QualityScale,
+    Rescaling,
+    ScoreHistogram,
+    Threshold,
+    person_digest,
+    person_digests,
+)
 from probface.errors import InvalidValue, ModelError
 from probface.types import METRICS
 
@@ -35,6 +45,7 @@ contracts = st.builds(
     input=specs,
     backbone_digest=words,
     trained_on=words,
+    training_people=st.lists(st.text(max_size=5), max_size=5).map(person_digests),
     features=st.lists(words, max_size=3).map(tuple),
     rescaling=st.builds(Rescaling, st.floats(1e-3, 10), numbers),
     quality=st.none() | scales,
@@ -64,6 +75,8 @@ def test_a_contract_survives_json(contract: ModelContract) -> None:
         ({"input": {"height": 112, "wdith": 112}}, "contract.input: unknown key 'wdith'"),
         ({"quality": {"log_sigma_sq_best": 1.0, "log_sigma_sq_worst": 0.0}}, "the best below the worst"),
         ({"sigma_sq_width": 3}, "must be 1 or D = 4"),
+        ({"training_people": ["Anna"]}, "training person 'Anna': must be 16 hexadecimal digits"),
+        ({"training_people": ["b" * 16, "a" * 16]}, "training people: must be in ascending order, each once"),
         ({"version": 2}, "version 2: this ProbFace reads version 1"),
     ],
 )
@@ -95,6 +108,25 @@ def test_thresholds_are_looked_up_by_rate() -> None:
         example().threshold("fastmls", 5e-3)
     with pytest.raises(InvalidValue, match="carries cosine thresholds for none"):
         example().threshold("cosine", 1e-3)
+
+
+def test_training_people_are_known_by_digest_and_never_shown_by_name() -> None:
+    assert person_digest("Anna_Lee") == "c09eedd781bfed25"
+    labels = ["Anna_Lee", "Bob", "Jos\u00e9", "k\udcff"]  # the last: a folder whose name is no text
+    contract = replace(example(), training_people=person_digests([*labels, "Bob"]))
+    assert len(contract.training_people) == 4
+    assert all(contract.trained_on_person(label) for label in labels)
+    assert not any(contract.trained_on_person(label) for label in ("anna_lee", "", "Carl", "zzz"))
+    assert "Anna" not in contract.to_json()
+    assert "training_people" not in repr(contract)
+
+
+def test_contracts_of_before_name_nobody() -> None:
+    fields = json.loads(example().to_json())
+    del fields["training_people"]
+    old = ModelContract.from_json(json.dumps(fields))
+    assert old.training_people == ()
+    assert not old.trained_on_person("Anna_Lee")
 
 
 @pytest.mark.parametrize(

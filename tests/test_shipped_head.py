@@ -1,6 +1,7 @@
 """The shipped head on people who did not train it. Reads LFW; skips without it."""
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,19 @@ def test_the_contract_names_its_people() -> None:
         assert entry.impostor_pairs >= 10 / entry.fmr
         assert entry.false_matches / entry.impostor_pairs <= entry.fmr < entry.fmr_upper
     assert head_file("sface_head.safetensors").stat().st_size < 3_000_000
+
+
+def test_the_contract_knows_every_person_who_trained() -> None:
+    contract = HEAD.contract
+    assert f"of {len(contract.training_people)} people" in contract.trained_on
+    if not (LFW / "people.txt").is_file():
+        pytest.skip(f"LFW is not at {LFW}; set PROBFACE_LFW to the folder with people.txt")
+    folds = people_folds(LFW / "people.txt")
+    counts = Counter(str(item.label) for item in lfw_images(LFW))
+    # Those of folds 1 to 7 with two images or more, and nobody else.
+    trained = {name for name in folds if folds[name] <= 7 and counts[name] >= 2}
+    assert {name for name in folds if contract.trained_on_person(name)} == trained
+    assert len(trained) == len(contract.training_people)
 
 
 @pytest.mark.parametrize("kind", KINDS)

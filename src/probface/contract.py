@@ -8,8 +8,12 @@ variance, and which thresholds were measured on which data at which false-match 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
+import re
+from bisect import bisect_left
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal, TypeAlias, get_args
@@ -25,6 +29,10 @@ BATCH_NORM_EPSILON = 1e-3
 """Of both batch norms of the uncertainty head, in torch and in ONNX; the reference code's."""
 SIGMA_SQ_FLOOR = 1e-6
 """Added to exp(s) in the head, so that the logarithm stays finite; the reference code has it, too."""
+
+DIGEST_DIGITS = 16
+"""Of the SHA-256 of a training person's label, in hexadecimal."""
+_DIGEST = re.compile(rf"[0-9a-f]{{{DIGEST_DIGITS}}}")
 
 ChannelOrder: TypeAlias = Literal["rgb", "bgr"]
 
@@ -100,7 +108,9 @@ class Threshold:
         metric: the score that it is for.
         fmr: the false-match rate asked for.
         threshold: the score.
-        fmr_upper: upper bound of the one-sided 95 % confidence interval of the rate at this threshold.
+        fmr_upper: upper bound of the one-sided 95 % confidence interval of the rate at this threshold: the larger one
+            of Clopper and Pearson's, for independent comparisons, and of a bootstrap over people, where there were
+            people enough for it.
         impostor_pairs: how many cross-identity comparisons it was measured on.
         false_matches: how many of them were above the threshold.
         data: name of the set of comparisons (a key of ``ModelContract.data``).
@@ -162,6 +172,9 @@ class ModelContract:
         backbone_licence: SPDX name of the licence of its weights, or ``unknown``.
         head_licence: the same of the uncertainty head.
         trained_on: the head's training data and people, in one sentence.
+        training_people: the people who trained the head, each as :func:`person_digest` of the label, ascending, so
+            that who judges the model can leave them out. Empty where that is not known, as in models that were
+            written before the field was there. No secret: who guesses a name can check the guess.
         features: names of the graph's tensors that the head reads, in the order of the fused vector.
         rescaling: what was done to the head's raw ``log sigma^2``.
         quality: how 0..100 follows from the variance; None where it was not set.
@@ -179,6 +192,7 @@ class ModelContract:
     backbone_licence: str = "unknown"
     head_licence: str = "unknown"
     trained_on: str = ""
+    training_people: tuple[str, ...] = field(default=(), repr=False)
     features: tuple[str, ...] = ()
     rescaling: Rescaling = field(default_factory=Rescaling)
     quality: QualityScale | None = None
@@ -195,6 +209,17 @@ class ModelContract:
             )
         if self.sigma_sq_width not in (1, self.dim):
             raise InvalidValue(f"sigma_sq width {self.sigma_sq_width}: must be 1 or D = {self.dim}")
+        _check_people(self.training_people)
+
+    def trained_on_person(self, label: str) -> bool:
+        """Whether a person of this label trained the head.
+
+        A label that is a mere number, as in RecordIO, means another person in every data set, and is answered all
+        the same: such a person is better left out once too often.
+        """
+        digest = person_digest(label)
+        place = bisect_left(self.training_people, digest)
+        return self.training_people[place : place + 1] == (digest,)
 
     def threshold(self, metric: Metric, fmr: float) -> Threshold:
         """The threshold measured for this metric at this false-match rate.
@@ -229,3 +254,23 @@ class ModelContract:
             raise ModelError(f"model contract is not JSON ({error}); export the model again") from error
         except InvalidValue as error:
             raise ModelError(f"{error}; export the model again, with this version of ProbFace") from error
+
+
+def person_digest(label: str) -> str:
+    """What a contract keeps of a training person's label: the first 16 hexadecimal digits of its SHA-256 in UTF-8."""
+    return hashlib.sha256(label.encode("utf-8", "surrogateescape")).hexdigest()[:DIGEST_DIGITS]
+
+
+def person_digests(labels: Iterable[str]) -> tuple[str, ...]:
+    """The digests of several labels as :attr:`ModelContract.training_people` wants them: ascending, each once."""
+    return tuple(sorted({person_digest(label) for label in labels}))
+
+
+def _check_people(digests: tuple[str, ...]) -> None:
+    bad = next((digest for digest in digests if not _DIGEST.fullmatch(digest)), None)
+    if bad is not None:
+        raise InvalidValue(
+            f"training person {bad[:80]!r}: must be {DIGEST_DIGITS} hexadecimal digits; write person_digest(label)"
+        )
+    if not all(low < high for low, high in pairwise(digests)):
+        raise InvalidValue("training people: must be in ascending order, each once; write person_digests(labels)")

@@ -1,3 +1,4 @@
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,6 +49,11 @@ def test_one_onnx_file_comes_out_that_knows_how_to_be_used(
     assert contract.quality is not None
     assert {entry.metric for entry in contract.thresholds} == {"fastmls", "mls", "cosine"}
     assert f"{made.images} images" in contract.trained_on
+    # Folds by a hash of the name, as documented: those of 1 to 7 train, and each has two images or more.
+    folders = {folder.name for folder in people.iterdir()}
+    trained_them = {name for name in folders if 1 + zlib.crc32(name.encode()) % 10 <= 7}
+    assert {name for name in folders if contract.trained_on_person(name)} == trained_them
+    assert len(contract.training_people) == len(trained_them)
 
     items = tuple(open_items(people))[:20]
     crops = np.stack([read_image(item.source) for item in items])

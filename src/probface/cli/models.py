@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import Annotated
 
 import typer
@@ -59,7 +60,8 @@ def show_command(
         return 0
     contract = resolve_model(model).contract
     if as_json:
-        print(contract.to_json())
+        people = len(contract.training_people)  # their digests say nothing to who reads this
+        print_json(json.loads(contract.to_json()) | {"training_people": people})
         return 0
     print(f"{printable(contract.name)}: mu of {contract.dim}, sigma_sq of {contract.sigma_sq_width}")
     print(
@@ -67,6 +69,8 @@ def show_command(
     )
     print(printable(f"  licences: backbone {contract.backbone_licence}, head {contract.head_licence}"))
     print(printable(f"  trained on {contract.trained_on or 'unknown data'}"))
+    named = len(contract.training_people)
+    print(f"  training people named by digest: {named}" if named else "  training people: not named in the file")
     for entry in contract.thresholds:
         print(f"  {entry.metric:8s} FMR {entry.fmr:g}: threshold {entry.threshold:.4f}, on {printable(entry.data)}")
     return 0

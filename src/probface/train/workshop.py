@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from probface.contract import InputSpec, ModelContract
+from probface.contract import InputSpec, ModelContract, person_digests
 from probface.encoder.features import FeatureExtractor
 from probface.errors import InvalidValue
 from probface.eval.calibrate import calibrate
@@ -128,6 +128,7 @@ class Workshop:
             backbone_licence=self.backbone.licence if licence == "unknown" else licence,
             head_licence="MIT",
             trained_on=people.trained_on,
+            training_people=person_digests(people.training.identities),
             features=self.read.spelling,
             rescaling=self.recipe.rescaling,
         )
