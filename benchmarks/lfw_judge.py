@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from probface.encoder.features import FeatureExtractor
 from probface.face.degrade import degrade
+from probface.face.sharpness import sharpness
 from probface.models.head_weights import HeadWeights
 from probface.models.registry import resolve_backbone
 from probface.models.taps import find_taps
@@ -157,7 +157,7 @@ class Judge:
 
     def sharpness(self, name: str) -> NDArray[np.float64]:
         """Variance of the Laplacian of the grey aligned face: the usual measure of sharpness."""
-        return np.array([_sharpness(crop) for crop in self._crops(name)])
+        return np.array([sharpness(crop) for crop in self._crops(name)])
 
     def detector_score(self, name: str) -> NDArray[np.float64]:
         """YuNet's score of the aligned face, 0 where it sees none."""
@@ -170,7 +170,3 @@ class Judge:
             change(crop, name, 0, label, CROSS_SEED)
             for crop, label in zip(self.faces.crops, self.faces.names, strict=True)
         ]
-
-
-def _sharpness(crop: NDArray[np.uint8]) -> float:
-    return float(cv2.Laplacian(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), cv2.CV_64F).var())

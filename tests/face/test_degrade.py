@@ -1,9 +1,11 @@
+import zlib
+
 import numpy as np
 import pytest
 from skimage.data import astronaut
 
 from probface.errors import InvalidValue
-from probface.face.degrade import COMPOSED, EXTREME, KINDS, MIXTURES, MODERATE, Mixture, Step, degrade
+from probface.face.degrade import COMPOSED, EXTREME, KINDS, MIXTURES, MODERATE, Mixture, Step, degrade, image_rng
 
 FACE = np.ascontiguousarray(astronaut()[50:162, 165:277])
 
@@ -88,3 +90,12 @@ def test_compositions_and_extremes_are_worse() -> None:
     edges = [112 * (8 / 112) ** drawn["resample"] for drawn in small if "resample" in drawn]
     assert edges
     assert all(7.9 <= edge <= 16.1 for edge in edges)
+
+
+def test_the_generator_of_an_image_depends_on_its_four_names_alone() -> None:
+    # The seeding that caches of features were made with: pinned, so that they stay valid.
+    expected = np.random.default_rng([4, zlib.crc32(b"moderate"), 1, zlib.crc32(b"a/b.png")]).random(3)
+    np.testing.assert_array_equal(image_rng(4, "moderate", 1, "a/b.png").random(3), expected)
+    others = [(5, "moderate", 1, "a/b.png"), (4, "extreme", 1, "a/b.png"), (4, "moderate", 0, "a/b.png")]
+    for other in (*others, (4, "moderate", 1, "a/c.png"), (4, "moderate", 1, "k\udcff")):
+        assert (image_rng(*other).random(3) != expected).all()

@@ -22,6 +22,7 @@ Images are RGB uint8 (height, width, 3), as everywhere in the package. The same 
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -196,6 +197,19 @@ EXTREME = Mixture("extreme", (Step("resample", 0.74, 1.0), Step("gaussian_blur",
 """Hardly recognisable: faces of 8 to 16 pixels, or Gaussian blur of 5 to 9 pixels (at 112)."""
 
 MIXTURES: MappingProxyType[str, Mixture] = MappingProxyType({m.name: m for m in (MODERATE, COMPOSED, EXTREME)})
+
+
+def image_rng(seed: int, state: str, copy: int, name: str) -> np.random.Generator:
+    """The generator that degrades one image: it depends on these four alone, so every run gives the same pixels.
+
+    Args:
+        seed: of the whole set.
+        state: name of the mixture.
+        copy: number of the copy, where an image is degraded several times.
+        name: of the image.
+    """
+    label = name.encode("utf-8", "surrogateescape")
+    return np.random.default_rng([seed, zlib.crc32(state.encode()), copy, zlib.crc32(label)])
 
 
 def _uint8(image: object) -> Image:

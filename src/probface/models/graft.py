@@ -58,7 +58,7 @@ def graft(backbone: ModelProto, head: HeadWeights, *, backbone_digest: str) -> M
     sigma_sq = _add_head(model, head.folded, features, contract.rescaling)
     set_outputs(model, {MU: (mu, taps.dim), SIGMA_SQ: (sigma_sq, contract.sigma_sq_width)})
     del model.metadata_props[:]
-    helper.set_model_props(model, {METADATA_KEY: contract.to_json()})
+    set_contract(model, contract)
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
@@ -75,6 +75,13 @@ def read_contract(model: ModelProto) -> ModelContract | None:
     """
     found = [entry.value for entry in model.metadata_props if entry.key == METADATA_KEY]
     return ModelContract.from_json(found[0]) if found else None
+
+
+def set_contract(model: ModelProto, contract: ModelContract) -> None:
+    """Give a model a contract, in place of the one it has; changes nothing else."""
+    others = {entry.key: entry.value for entry in model.metadata_props if entry.key != METADATA_KEY}
+    del model.metadata_props[:]
+    helper.set_model_props(model, {**others, METADATA_KEY: contract.to_json()})
 
 
 def _add_head(model: ModelProto, head: FoldedHead, features: str, rescaling: Rescaling) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -27,7 +26,7 @@ from probface.encoder.features import FeatureExtractor
 from probface.encoder.session import available_cores
 from probface.errors import DataError, ImageError, InvalidValue, UnreadableImage
 from probface.face.align import resize_aligned
-from probface.face.degrade import MIXTURES
+from probface.face.degrade import MIXTURES, image_rng
 from probface.face.image import read_image
 from probface.pipeline.parallel import batches, ordered_map
 from probface.pipeline.recogniser import FaceFinder
@@ -167,9 +166,7 @@ def cache_features(
 
 def change(image: Image, state: str, copy: int, name: str, seed: int) -> Image:
     """One image in the state of a variant: clean, mirrored, or degraded by its own seeded draw."""
-    return change_by(
-        state, image, np.random.default_rng([seed, zlib.crc32(state.encode()), copy, zlib.crc32(name.encode())])
-    )
+    return change_by(state, image, image_rng(seed, state, copy, name))
 
 
 def change_by(state: str, image: Image, rng: np.random.Generator) -> Image:
