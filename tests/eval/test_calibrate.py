@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
-from probface.contract import InputSpec, ModelContract
+from probface.contract import InputSpec, ModelContract, QualityScale
 from probface.errors import InsufficientData
 from probface.eval.calibrate import FALSE_MATCH_RATES, calibrate
 from probface.eval.cross_pairs import CrossPairs
+from probface.score.calibration import rate_upper_bound
 from probface.types import Embeddings
 
 DIM = 16
@@ -93,6 +94,52 @@ def test_scores_that_hardly_differ_still_have_a_histogram() -> None:
     for mu in (near, np.repeat(np.eye(1, DIM), len(embeddings), axis=0)):
         contract, _, _ = calibrated(40, mu=mu)
         assert len(contract.histograms) == 3
+
+
+def test_the_bound_is_the_larger_of_pairs_and_people() -> None:
+    contract, embeddings, pairs = calibrated(60)
+    for entry in contract.thresholds:
+        false = np.flatnonzero((pairs.scores(embeddings, entry.metric) > entry.threshold) & ~pairs.genuine)
+        alone = rate_upper_bound(entry.false_matches, entry.impostor_pairs)
+        i, j = (indices[false] for indices in pairs.indices())
+        shares = []
+        rng = np.random.default_rng(0)  # by hand: the resamples, and every face of a person as often as he was drawn
+        for _ in range(200):
+            weights = rng.multinomial(60, np.full(60, 1 / 60))
+            faces = weights[pairs.people]
+            total = (faces.sum() ** 2 - sum(faces[pairs.people == k].sum() ** 2 for k in range(60))) / 2
+            shares.append((weights[pairs.people[i]] * weights[pairs.people[j]]).sum() / total)
+        over_people = np.percentile(shares, 95, method="higher")
+        assert entry.fmr_upper == pytest.approx(max(alone, over_people))
+    assert any(
+        entry.fmr_upper > 1.01 * rate_upper_bound(entry.false_matches, entry.impostor_pairs)
+        for entry in contract.thresholds
+    )
+
+
+def test_of_few_people_the_bound_is_that_of_pairs_and_the_description_says_so() -> None:
+    contract, _, _ = calibrated(19)
+    assert contract.data["held-out"] == "made-up people; too few people (19) for bounds by resampling them"
+    for entry in contract.thresholds:
+        assert entry.fmr_upper == rate_upper_bound(entry.false_matches, entry.impostor_pairs)
+
+
+def test_rates_of_choice_and_a_quality_scale_that_stays() -> None:
+    embeddings, who, images = world(30)
+    scale = QualityScale(-5.0, 1.0)
+    contract = calibrate(
+        ModelContract("test", DIM, 1, InputSpec(), "ab", quality=scale),
+        embeddings,
+        np.tile(who + 7, 2),  # numbers with gaps
+        np.tile(images, 2),
+        clean_sigma_sq=None,
+        extreme_sigma_sq=None,
+        data="own",
+        description="people",
+        fmrs=(0.02, 0.3, 1e-9),
+    )
+    assert [entry.fmr for entry in contract.thresholds] == [0.3, 0.02] * 3
+    assert contract.quality == scale
 
 
 def test_too_few_people_are_told() -> None:

@@ -59,3 +59,14 @@ def test_what_does_not_go_together() -> None:
         pairs.scores(faces(4, 1), "cosine")
     with pytest.raises(InvalidValue, match="metric 'l2': must be one of"):
         pairs.scores(faces(3, 1), "l2")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("block", [2, 3, 512])
+def test_some_pairs_are_found_by_number(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cross_pairs, "BLOCK_ROWS", block)
+    pairs = CrossPairs.of(np.array([0, 0, 1, 1, 2, 2, 0]), np.array([0, 1, 2, 2, 3, 4, 0]))
+    first, second = pairs.indices()
+    for chosen in (np.arange(len(first)), np.array([0, 5, len(first) - 1]), np.array([7]), np.empty(0, np.int64)):
+        i, j = pairs.faces_of(chosen)
+        np.testing.assert_array_equal(i, first[chosen])
+        np.testing.assert_array_equal(j, second[chosen])

@@ -64,6 +64,21 @@ class CrossPairs:
             done += len(scores)
         return out
 
+    def faces_of(self, pairs: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The two face numbers, i < j, of some pairs, given by their ascending numbers; memory is that of the few."""
+        first, second, done = [], [], 0
+        for rows, keep in _blocks(self.images):
+            end = done + int(np.count_nonzero(keep))
+            low, high = np.searchsorted(pairs, [done, end])
+            if low < high:
+                i, j = np.nonzero(keep)
+                chosen = pairs[low:high] - done
+                first.append(i[chosen] + rows.start)
+                second.append(j[chosen])
+            done = end
+        none = [np.empty(0, np.int64)]
+        return np.concatenate(first or none), np.concatenate(second or none)
+
     def indices(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """The two (P,) face numbers of each pair, i < j."""
         first, second = [], []

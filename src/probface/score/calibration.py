@@ -83,8 +83,8 @@ def threshold_at_fmr(
     The bound ``fmr_upper`` is exact for independent comparisons. All pairs of N people are not independent: one face
     that everybody resembles makes many false matches at once, so the true uncertainty is larger, as if there were fewer
     comparisons (towards N / 2 where people, not pairs, decide). Read the bound as the least doubt, not all of it;
-    :mod:`probface.eval.metrics.bootstrap` resamples people and shows the rest. It speaks of the rate at this threshold,
-    not of having chosen the threshold on the same scores.
+    :func:`probface.eval.calibrate.calibrate` resamples people and raises it to what they show. It speaks of the rate at
+    this threshold, not of having chosen the threshold on the same scores.
 
     Args:
         impostor_scores: (N,) scores of comparisons between different people.

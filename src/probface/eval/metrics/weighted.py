@@ -52,16 +52,55 @@ class Impostors:
         Raises:
             InsufficientData: no pair has weight.
         """
+        total = self._some_total(weights)
+        allowed = fmrs * total * (1 + 1e-12)
+        scores, above = self._head(weights, total, float(allowed.max()))
+        return scores[np.searchsorted(above, allowed, side="right")].astype(np.float64)
+
+    def rank(self, thresholds: NDArray[np.float64]) -> NDArray[np.int64]:
+        """How many pairs score strictly above each threshold."""
+        above: NDArray[np.int64] = len(self._scores) - np.searchsorted(self._scores[::-1], thresholds, side="right")
+        return above
+
+    def shares(self, weights: Weights, ranks: NDArray[np.int64]) -> NDArray[np.float64]:
+        """FMR at thresholds that stay: the share of the weight that the so many highest scores of :meth:`rank` have.
+
+        Raises:
+            InsufficientData: no pair has weight.
+        """
+        above = np.concatenate([[0], self._above(weights, int(ranks.max()))])
+        shares: NDArray[np.float64] = above[ranks] / self._some_total(weights)
+        return shares
+
+    def highest(self, weights: Weights, share: float) -> tuple[Scores, NDArray[np.float64]]:
+        """The highest scores, falling, and the share of the weight that each has above it, itself included.
+
+        So many that their share exceeds ``share``, or all of them.
+
+        Raises:
+            InsufficientData: no pair has weight.
+        """
+        total = self._some_total(weights)
+        scores, above = self._head(weights, total, share * total)
+        return scores, above / total
+
+    def __len__(self) -> int:
+        return len(self._scores)
+
+    def _some_total(self, weights: Weights) -> int:
         total = self.total(weights)
         if total == 0:
             raise InsufficientData("a resample without two different people; bring more people")
-        allowed = fmrs * total * (1 + 1e-12)
-        head = min(len(self._scores), 1000 + int(1.5 * allowed.max() * len(self._scores) / total))
-        above = self._above(weights, head)
-        while above[-1] <= allowed.max():
-            head = min(len(self._scores), 2 * head)
-            above = self._above(weights, head)
-        return self._scores[np.searchsorted(above, allowed, side="right")].astype(np.float64)
+        return total
+
+    def _head(self, weights: Weights, total: int, weight: float) -> tuple[Scores, NDArray[np.int64]]:
+        """The highest scores until their cumulated weight exceeds ``weight``, or all; and that weight."""
+        count = min(len(self._scores), 1000 + int(1.5 * weight * len(self._scores) / total))
+        above = self._above(weights, count)
+        while above[-1] <= weight and count < len(self._scores):
+            count = min(len(self._scores), 2 * count)
+            above = self._above(weights, count)
+        return self._scores[:count], above
 
     def _above(self, weights: Weights, head: int) -> NDArray[np.int64]:
         """Cumulated weight of the ``head`` highest scores, each included."""
@@ -94,8 +133,87 @@ class TmrAtFmr:
         return tmr
 
 
+class EqualErrorRate:
+    """EER: where FMR = FNMR on the ROC, its points joined by straight lines.
+
+    Args:
+        scores: (G,) genuine, finite.
+        person: (G,) number of the person.
+        impostors: the other kind.
+    """
+
+    def __init__(self, scores: Scores, person: People, impostors: Impostors) -> None:
+        order = np.argsort(finite_scores(scores, "genuine"))[::-1]
+        self._scores, self._person = scores[order], _people(person, scores)[order]
+        self._impostors = impostors
+        self._share = 0.01  # of the impostors, to look at first; the next rate will be near the last one
+
+    def __call__(self, weights: Weights) -> NDArray[np.float64]:
+        """(1,) weighted EER."""
+        genuine = np.concatenate([[0], np.cumsum(weights[self._person])])
+        tmr = genuine / _some(genuine[-1])
+        while True:
+            scores, above = self._impostors.highest(weights, self._share)
+            fmr = np.concatenate([[0.0], above])
+            values = np.unique(np.concatenate([self._scores, scores]))[::-1]
+            if len(scores) < len(self._impostors):
+                values = values[values > scores[-1]]  # below, impostors are missing
+            matched = [len(s) - np.searchsorted(s[::-1], values, side="left") for s in (self._scores, scores)]
+            x, y = np.append(0.0, fmr[matched[1]]), np.append(0.0, tmr[matched[0]])
+            excess = x + y - 1  # FMR - FNMR, from -1, rising with every point
+            if excess[-1] >= 0:
+                after = int(np.argmax(excess >= 0))
+                part = -excess[after - 1] / (excess[after] - excess[after - 1])
+                return np.array([x[after - 1] + part * (x[after] - x[after - 1])])
+            self._share *= 2
+
+
+class FmrAtThreshold:
+    """FMR at each of several fixed thresholds, where every two faces of different people were compared once.
+
+    Only the false matches are held, added up for each two people; the number of all comparisons has a closed form,
+    ``sum_(i < j) w_i n_i w_j n_j`` with ``n_i`` the faces of person ``i``.
+
+    Args:
+        scores: (M,) of impostor pairs: all those above the lowest threshold; others do no harm.
+        first: (M,) number of the one person, 0 .. S - 1.
+        second: (M,) number of the other.
+        faces: (S,) how many faces each person has.
+        thresholds: (K,).
+    """
+
+    def __init__(
+        self,
+        scores: Scores,
+        first: People,
+        second: People,
+        faces: NDArray[np.integer],
+        thresholds: NDArray[np.floating],
+    ) -> None:
+        people = len(faces)
+        if scores.shape != first.shape or first.shape != second.shape or not (faces >= 0).all():
+            raise InvalidValue(f"{scores.shape} scores, {first.shape} and {second.shape} people: must be of one length")
+        self._faces = faces.astype(np.int64)
+        self._false = [
+            coo_array(
+                (np.ones(int(above.sum()), np.int64), (first[above], second[above])), shape=(people, people)
+            ).tocsr()
+            for above in (scores > threshold for threshold in thresholds)
+        ]
+
+    def __call__(self, weights: Weights) -> NDArray[np.float64]:
+        """(K,) weighted FMR."""
+        images = weights * self._faces
+        total = (int(images.sum()) ** 2 - int(images @ images)) // 2
+        _some(np.int64(total))
+        return np.array([int(weights @ (false @ weights)) / total for false in self._false])
+
+
 class BestErrorRate:
     """Share of wrong decisions at the threshold that is best for the weights at hand.
+
+    A threshold below which impostors outweigh all genuine pairs is worse than one above everything: only so many of the
+    highest scores are looked at.
 
     Args:
         scores: (N,) finite.
@@ -104,20 +222,41 @@ class BestErrorRate:
     """
 
     def __init__(self, scores: Scores, first: People, second: People) -> None:
-        order = np.argsort(finite_scores(scores, "all"))
-        rising = scores[order]
-        self._first, self._second = _people(first, scores)[order], _people(second, scores)[order]
-        self._genuine = self._first == self._second
-        # A threshold is at the last of equal scores, or below all.
-        self._places = np.concatenate([[0], np.flatnonzero(rising[1:] != rising[:-1]) + 1, [len(rising)]])
+        order = np.argsort(finite_scores(scores, "all"))[::-1]
+        falling = scores[order]
+        first, second = _people(first, scores), _people(second, scores)
+        same = first == second
+        self._person = first[same]
+        people = int(max(first.max(), second.max())) + 1
+        ones = np.ones(len(scores) - len(self._person), np.int64)
+        self._comparisons = coo_array((ones, (first[~same], second[~same])), shape=(people, people)).tocsr()
+        self._first, self._second, self._genuine = first[order], second[order], same[order]
+        # A threshold is above all, or below the last of equal scores.
+        closing = np.flatnonzero(falling[1:] != falling[:-1]) + 1
+        self._places = np.concatenate([[0], closing, [len(falling)]])
 
     def __call__(self, weights: Weights) -> NDArray[np.float64]:
         """(1,) weighted errors over the weight of all pairs."""
-        one = weights[self._first]
-        missed = np.concatenate([[0], np.cumsum(np.where(self._genuine, one, 0))])
-        refused = np.concatenate([[0], np.cumsum(np.where(self._genuine, 0, one * weights[self._second]))])
-        errors = (missed + refused[-1] - refused)[self._places]
-        return np.array([errors.min() / _some(missed[-1] + refused[-1])])
+        genuine = int(weights[self._person].sum())
+        known = weights[: self._comparisons.shape[0]]
+        total = _some(genuine + known @ (self._comparisons @ known))
+        head, count = min(len(self._genuine), 1000 + 2 * len(self._person)), len(self._genuine)
+        errors, refused = self._errors(weights, genuine, head)
+        while refused < genuine and head < count:
+            head = min(count, 2 * head)
+            errors, refused = self._errors(weights, genuine, head)
+        return np.array([errors / total])
+
+    def _errors(self, weights: Weights, genuine: int, head: int) -> tuple[int, int]:
+        """The fewest errors of thresholds among the ``head`` highest scores, and the impostors' weight in them."""
+        one = weights[self._first[:head]]
+        same = self._genuine[:head]
+        # Each genuine pair that matches is an error less, each impostor an error more.
+        change = np.where(same, -one, one * weights[self._second[:head]])
+        errors = genuine + np.concatenate([[0], np.cumsum(change)])
+        places = self._places[: np.searchsorted(self._places, head, side="right")]
+        refused = change[~same].sum()
+        return int(errors[places].min()), int(refused)
 
 
 class DiscardCurve:
