@@ -71,3 +71,13 @@ def test_scores_are_those_of_the_formula_in_the_order_of_the_pairs() -> None:
     rows = 3 - np.arange(4)
     a, b = faces[rows[pairs.first]], faces[rows[pairs.second]]
     np.testing.assert_array_equal(scores, fast_mls(a.mu, a.sigma_sq, b.mu, b.sigma_sq))
+
+
+def test_unused_images_go_and_the_pairs_stay() -> None:
+    kept = LIST.select(np.array([True, True, False])).without_unused_images()
+    assert kept.names == ("ann1", "ann2", "bob1")
+    assert kept.subjects == ("ann", "ann", "bob")
+    assert [(kept.names[a], kept.names[b]) for a, b in zip(kept.first, kept.second, strict=True)] == [
+        ("ann1", "ann2"),
+        ("ann1", "bob1"),
+    ]

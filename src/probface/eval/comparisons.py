@@ -52,6 +52,19 @@ class Comparisons:
         folds = None if self.folds is None else self.folds[keep]
         return replace(self, first=self.first[keep], second=self.second[keep], genuine=self.genuine[keep], folds=folds)
 
+    def without_unused_images(self) -> Comparisons:
+        """The same pairs; images that are in none of them are gone."""
+        used = np.unique(np.concatenate([self.first, self.second]))
+        place = np.zeros(len(self.names), np.int64)
+        place[used] = np.arange(len(used))
+        return replace(
+            self,
+            names=tuple(self.names[row] for row in used),
+            subjects=tuple(self.subjects[row] for row in used),
+            first=place[self.first],
+            second=place[self.second],
+        )
+
     def of_subjects(self, subjects: Iterable[str]) -> NDArray[np.bool_]:
         """(P,) whether one of these people is in the pair."""
         theirs = frozenset(subjects)

@@ -1,0 +1,1 @@
+"""Judging one-to-one comparison: from embeddings and comparisons to the parts of a report."""

@@ -1,0 +1,74 @@
+"""Curves of one-to-one comparison: ROC, DET, and how the scores of both kinds lie."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probface.eval.results import Chart, ChartAxis, Series
+from probface.eval.verification.trial import Trial
+from probface.score.calibration import EXPECTED_FALSE_MATCHES
+
+CURVE_POINTS = 200
+HISTOGRAM_BINS = 80
+
+ROC_TEXT = (
+    "Higher is better. A curve begins at the left where ten false matches are expected: below it the comparisons are "
+    "too few for a rate."
+)
+DET_TEXT = "Lower is better. Both axes are logarithmic, so that small error rates can be told apart."
+HISTOGRAM_TEXT = (
+    "Share of the comparisons of each kind in bins of equal width, at their middles; scores beyond the ends are in the "
+    "outer bins. The less the two overlap, the better."
+)
+
+
+def verification_charts(trials: list[Trial]) -> tuple[Chart, ...]:
+    """ROC and DET of all systems, and a histogram of each."""
+    roc, det = [], []
+    for trial in trials:
+        fmr, tmr = operating_curve(trial)
+        if len(fmr):
+            roc.append(Series(trial.label, tuple(fmr.tolist()), tuple(tmr.tolist()), trial.key))
+        some = tmr < 1  # a logarithmic axis has no 0
+        if some.any():
+            det.append(Series(trial.label, tuple(fmr[some].tolist()), tuple((1 - tmr[some]).tolist()), trial.key))
+    fmr_axis = ChartAxis("FMR", "log", percent=True)
+    charts = []
+    if roc:
+        charts.append(Chart("roc", "ROC", ROC_TEXT, fmr_axis, ChartAxis("TMR", percent=True), tuple(roc)))
+    if det:
+        charts.append(Chart("det", "DET", DET_TEXT, fmr_axis, ChartAxis("FNMR", "log", percent=True), tuple(det)))
+    return (*charts, *map(score_histogram, trials))
+
+
+def operating_curve(trial: Trial) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(K,) FMR, rising, and (K,) TMR, at thresholds for about even steps of log FMR from 10 / M to 1."""
+    genuine, impostor = np.sort(trial.genuine_scores), np.sort(trial.impostor_scores)
+    count = len(impostor)
+    if count <= EXPECTED_FALSE_MATCHES:
+        return np.empty(0), np.empty(0)
+    allowed = np.floor(np.geomspace(EXPECTED_FALSE_MATCHES, count, CURVE_POINTS) + 1e-9).astype(np.int64)
+    # Below the lowest score all match; elsewhere the threshold is the score that the rule takes.
+    ranks = count - 1 - allowed
+    thresholds = np.unique(np.where(ranks >= 0, impostor[ranks], -np.inf))[::-1]
+    fmr, tmr = (1 - np.searchsorted(scores, thresholds, side="right") / len(scores) for scores in (impostor, genuine))
+    measured = fmr > 0  # ties at the top leave no impostor above
+    return fmr[measured], tmr[measured]
+
+
+def score_histogram(trial: Trial) -> Chart:
+    """Scores of both kinds of a system."""
+    genuine, impostor = trial.genuine_scores, trial.impostor_scores
+    low = min(float(np.quantile(impostor, 1e-3)), float(genuine.min()))
+    high = max(float(trial.scores.max()), low + 1e-9)
+    edges = np.linspace(low, high, HISTOGRAM_BINS + 1)
+    middles = tuple(((edges[1:] + edges[:-1]) / 2).tolist())
+    series = []
+    for label, scores in (("genuine", genuine), ("impostor", impostor)):
+        counts, _ = np.histogram(np.clip(scores, edges[0], edges[-1]), edges)
+        series.append(Series(label, middles, tuple((counts / len(scores)).tolist()), trial.key))
+    title = f"Scores of {trial.label}"
+    return Chart(
+        "histogram", title, HISTOGRAM_TEXT, ChartAxis("score"), ChartAxis("comparisons", percent=True), tuple(series)
+    )

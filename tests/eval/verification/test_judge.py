@@ -1,0 +1,203 @@
+"""The whole judgement: what it holds, whom it leaves out, what it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from probface.errors import DataError, InvalidValue
+from probface.eval.candidate import Candidate
+from probface.eval.comparisons import Comparisons
+from probface.eval.face_table import FaceTable
+from probface.eval.results import INSUFFICIENT, Figure, Provenance, Results
+from probface.eval.verification.judge import Judgement, judge
+from probface.eval.verification.options import JudgeOptions
+
+Listed = tuple[FaceTable, Comparisons]
+Make = Callable[..., Listed]
+MakeCandidate = Callable[..., Candidate]
+FEW = JudgeOptions(fmrs=(1e-1, 1e-2), fmr=1e-2, resamples=20)
+
+
+def figures(judgement: Judgement, section: str, name: str, **fields: object) -> list[Figure]:
+    (found,) = [one for one in judgement.sections if one.title == section]
+    return [
+        figure
+        for figure in found.figures
+        if figure.name == name and all(getattr(figure, key) == value for key, value in fields.items())
+    ]
+
+
+def test_a_judgement_is_ready_for_results(crowd: Make, candidate: MakeCandidate) -> None:
+    table, comparisons = crowd()
+    found = judge([candidate(table), candidate(table, "fastmls")], comparisons, FEW)
+    assert [section.title for section in found.sections] == [
+        "Verification",
+        "Compared with COSINE",
+        "Error versus discard",
+        "Risk control",
+        "Likelihood ratios",
+    ]
+    kinds = [chart.kind for section in found.sections for chart in section.charts]
+    assert kinds == ["roc", "det", "histogram", "histogram", "edc", "edc", "risk", "reliability"]
+    provenance = Provenance("1", "", "", "", "", 0, 0, 0, 0, 0, 20, 0.95, 0)
+    results = Results(
+        "pairs", "t", (), found.systems, found.sections, provenance, found.thresholds, found.ladder, found.errors
+    )
+    assert Results.from_json(results.to_json()) == results
+    assert found.notes == ("Intervals resample subjects, not comparisons.",)
+
+
+def test_the_same_arguments_give_the_same_judgement(crowd: Make, candidate: MakeCandidate) -> None:
+    table, comparisons = crowd()
+    one, again = (judge([candidate(table), candidate(table, "mls")], comparisons, FEW) for _ in range(2))
+    assert one == again
+    other = judge([candidate(table), candidate(table, "mls")], comparisons, replace(FEW, seed=1))
+    assert figures(one, "Verification", "EER")[0].value == figures(other, "Verification", "EER")[0].value
+    assert figures(one, "Verification", "EER")[0].low != figures(other, "Verification", "EER")[0].low
+
+
+def test_people_who_trained_the_head_are_left_out_and_systems_compared_without_them(
+    crowd: Make, candidate: MakeCandidate
+) -> None:
+    table, comparisons = crowd()
+    trained = [f"person {number:02d}" for number in range(20)]
+    found = judge([candidate(table), candidate(table, "fastmls", trained=[*trained, "a stranger"])], comparisons, FEW)
+    keep = ~comparisons.of_subjects(trained)
+    assert 0 < keep.sum() < len(comparisons)
+    assert [system.left_out for system in found.systems] == [0, int((~keep).sum())]
+    chosen = comparisons.select(keep)
+    counts = (int(chosen.genuine.sum()), int((~chosen.genuine).sum()))
+    (own,) = figures(found, "Verification", "EER", system="fastmls")
+    assert (own.genuine, own.impostor) == counts
+    assert f"left out; it is judged by {counts[0]:,} genuine and {counts[1]:,} impostor ones" in found.notes[0]
+
+    rows = figures(found, "Compared with COSINE", "EER")
+    assert [(row.system, row.relation, row.against) for row in rows] == [
+        ("cosine", "value", None),
+        ("fastmls", "value", None),
+        ("fastmls", "difference", "cosine"),
+    ]
+    assert {row.by for row in rows} == {"comparisons common to COSINE and FASTMLS"}
+    assert {(row.genuine, row.impostor) for row in rows} == {counts}
+    cosine, fastmls, more = rows
+    assert fastmls.value == own.value
+    assert cosine.value is not None
+    assert fastmls.value is not None
+    assert more.value == fastmls.value - cosine.value
+    # Cosine on the common comparisons is what it would be if nobody had asked for more.
+    (alone,) = figures(judge([candidate(table)], chosen, FEW), "Verification", "EER")
+    assert replace(cosine, by="") == alone
+    assert figures(found, "Verification", "EER", system="cosine")[0].value != cosine.value
+
+
+def test_systems_with_the_same_comparisons_have_no_further_rows(crowd: Make, candidate: MakeCandidate) -> None:
+    table, comparisons = crowd()
+    found = judge([candidate(table), candidate(table, "mls")], comparisons, FEW)
+    rows = figures(found, "Compared with COSINE", "TMR")
+    assert [(row.relation, row.at, row.by) for row in rows] == [
+        ("difference", {"fmr": 1e-1}, ""),
+        ("difference", {"fmr": 1e-2}, ""),
+    ]
+
+
+def test_people_who_trained_leave_too_little(listed: Make, candidate: MakeCandidate) -> None:
+    table, comparisons = listed([0.9, 0.8, 0.1], [True, True, False])
+    with pytest.raises(
+        DataError, match="FASTMLS: 2 genuine and 0 impostor comparisons without those of people who trained"
+    ):
+        judge([candidate(table, "fastmls", trained=["q2"])], comparisons, FEW)
+    one = candidate(table, "fastmls", key="one", trained=["p0"])
+    other = candidate(table, "fastmls", key="other", trained=["p1"])
+    with pytest.raises(
+        DataError, match="ONE and OTHER: 0 genuine and 1 impostor comparisons without those of people who"
+    ):
+        judge([one, other], comparisons, FEW)
+
+
+def test_too_few_impostors_give_no_number_but_a_reason(listed: Make, candidate: MakeCandidate) -> None:
+    table, comparisons = listed([0.9] * 3 + [0.1] * 99, [True] * 3 + [False] * 99)
+    found = judge([candidate(table)], comparisons, FEW)
+    rows = figures(found, "Verification", "TMR")
+    assert [(row.value, row.low) for row in rows] == [(None, None)] * 2
+    assert rows[0].note == (
+        f"{INSUFFICIENT}: FMR 0.1 needs at least 100 impostor comparisons, found 99; ask for 0.11 or above, or bring "
+        "more people"
+    )
+    assert [(row.threshold, row.tmr, row.impostor) for row in found.thresholds] == [(None, None, 99)] * 2
+    assert found.errors == ()
+    assert "Error versus discard" not in [section.title for section in found.sections]
+    assert any("for a threshold at FMR 0.01 or above, with 99 impostor comparisons" in note for note in found.notes)
+
+    table, comparisons = listed([0.9] * 3 + [0.1] * 100, [True] * 3 + [False] * 100)
+    rows = figures(judge([candidate(table)], comparisons, FEW), "Verification", "TMR")
+    assert [row.value for row in rows] == [1.0, None]
+
+
+def test_a_larger_rate_takes_the_place_of_one_that_cannot_be_measured(crowd: Make, candidate: MakeCandidate) -> None:
+    table, comparisons = crowd()
+    found = judge([candidate(table)], comparisons, replace(FEW, fmr=1e-4))
+    assert {error.fmr for error in found.errors} == {1e-2}
+    assert {figure.at["fmr"] for figure in figures(found, "Error versus discard", "FNMR")} == {1e-2}
+    assert any("too few for FMR 0.0001" in note and "at FMR 0.01" in note for note in found.notes)
+
+
+def test_scores_that_are_no_numbers_are_refused_by_name(listed: Make, candidate: MakeCandidate) -> None:
+    tiny = float(np.finfo(np.float32).tiny)
+    table, comparisons = listed([0.9, 0.8, -1.0], [True, True, False], sigma_sq=[(1, 1), (1, 1), (tiny / 4, tiny / 4)])
+    message = r"FASTMLS: the score of 'a2' and 'b2' is -inf \(1 such pairs\): must be finite"
+    with np.errstate(over="ignore"), pytest.raises(InvalidValue, match=message):
+        judge([candidate(table, "fastmls")], comparisons, FEW)
+
+
+def test_images_and_labels_that_do_not_go_together_are_refused(listed: Make, candidate: MakeCandidate) -> None:
+    table, comparisons = listed([0.9, 0.1], [True, False])
+    with pytest.raises(DataError, match="image 'c': is in the protocol's lists and not among the 4 embeddings"):
+        judge([candidate(table)], replace(comparisons, names=("a0", "b0", "c", "b1")), FEW)
+    wrong = replace(comparisons, subjects=("p", "q", "r", "s"))
+    with pytest.raises(DataError, match="pair 'a0' and 'b0': labelled as of one subject, and its subjects are two"):
+        judge([candidate(table)], wrong, FEW)
+    wrong = replace(comparisons, subjects=("p", "p", "r", "r"))
+    with pytest.raises(DataError, match="pair 'a1' and 'b1': labelled as of two subjects, and its subjects are one"):
+        judge([candidate(table)], wrong, FEW)
+    with pytest.raises(DataError, match="no comparisons: there is nothing to judge"):
+        judge([candidate(table)], comparisons.select(np.zeros(2, np.bool_)), FEW)
+    for candidates in ([], [candidate(table), candidate(table)]):
+        with pytest.raises(InvalidValue, match="each with a key of its own"):
+            judge(candidates, comparisons, FEW)
+
+
+def test_one_variance_for_all_tells_nothing(crowd: Make, candidate: MakeCandidate) -> None:
+    table, comparisons = crowd()
+    flat = replace(table.embeddings, sigma_sq=np.full_like(table.embeddings.sigma_sq, 0.5))
+    found = judge([candidate(replace(table, embeddings=flat))], comparisons, FEW)
+    assert {figure.by for figure in figures(found, "Error versus discard", "FNMR")} == {"chance", "steps"}
+    assert figures(found, "Error versus discard", "partial AUC", relation="ratio") == []
+    assert "Risk control" not in [section.title for section in found.sections]
+    assert found.ladder == ()
+    assert "COSINE: sigma^2 is the same for every image, so nothing can be set aside by it." in found.notes
+
+
+def test_progress_comes_to_its_end(listed: Make, candidate: MakeCandidate) -> None:
+    table, comparisons = listed([0.9, 0.8, 0.1, 0.3], [True, True, False, False])
+    seen: list[tuple[str, int, int]] = []
+    judge([candidate(table)], comparisons, FEW, progress=lambda *told: seen.append(told))
+    assert [done for _, done, _ in seen] == list(range(1, seen[0][2] + 1))
+
+
+def test_options_are_checked() -> None:
+    for wrong, message in (
+        ({"fmrs": ()}, "need one or more"),
+        ({"fmr": 1.0}, "each between 0 and 1"),
+        ({"fmrs": (1e-2, 1e-1)}, "must fall"),
+        ({"rejected": (0.1, 0.2)}, "must rise from 0"),
+        ({"rejected": (0.0, 1.0)}, "stay below 1"),
+        ({"resamples": 0}, "0 resamples"),
+        ({"confidence": 1.0}, "confidence 1"),
+        ({"ladder": -1}, "must not be negative"),
+    ):
+        with pytest.raises(InvalidValue, match=message):
+            JudgeOptions(**wrong)
