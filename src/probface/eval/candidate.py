@@ -26,11 +26,14 @@ class Candidate:
         faces: what the model made of the data set's images.
         trained: subjects of the data set who trained the head; comparisons with them are left out of its figures.
             Empty for cosine, in which the head takes no part.
+        taught: subjects who trained the head, whatever the score: where sigma^2 is a quality measure, comparisons with
+            them are left out, too.
     """
 
     system: System
     faces: FaceTable
     trained: frozenset[str] = frozenset()
+    taught: frozenset[str] = frozenset()
 
     def scores(self, comparisons: Comparisons) -> FloatArray:
         """(P,) float32 scores of all comparisons, those of trained subjects too.

@@ -201,3 +201,22 @@ def test_options_are_checked() -> None:
     ):
         with pytest.raises(InvalidValue, match=message):
             JudgeOptions(**wrong)
+
+
+def test_sigma_sq_sets_nothing_aside_of_people_who_trained_its_head(crowd: Make, candidate: MakeCandidate) -> None:
+    """Cosine judges everybody; where comparisons are rejected by sigma^2, it does not."""
+    table, comparisons = crowd()
+    trained = frozenset(f"person {number:02d}" for number in range(20))
+    keep = ~comparisons.of_subjects(trained)
+    cosine = replace(candidate(table), taught=trained)
+    found = judge([cosine], comparisons, FEW)
+    alone = judge([candidate(table)], comparisons.select(keep), FEW)
+    for title in ("Error versus discard", "Risk control"):
+        assert [s for s in found.sections if s.title == title] == [s for s in alone.sections if s.title == title]
+    assert found.systems[0].left_out == 0
+    assert found.ladder == alone.ladder
+    assert any(f"{int((~keep).sum()):,} with people who trained the head are left out" in note for note in found.notes)
+    everyone = replace(cosine, taught=frozenset(comparisons.subjects))
+    nothing = judge([everyone], comparisons, FEW)
+    assert not [section for section in nothing.sections if section.title in ("Error versus discard", "Risk control")]
+    assert any("nothing is set aside by its sigma^2" in note for note in nothing.notes)

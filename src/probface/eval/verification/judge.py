@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from probface.errors import InvalidValue
+from probface.errors import DataError, InvalidValue
 from probface.eval.candidate import Candidate
 from probface.eval.comparisons import Comparisons
 from probface.eval.results import INSUFFICIENT, LadderFace, MeasuredThreshold, Section, System, WorstError
@@ -70,43 +70,73 @@ def judge(
     selections = Selections(comparisons)
     trials = [Trial.of(one, selections.without(one.trained, one.system.label)) for one in candidates]
     steps.done("scores")
-    decided = [(trial, taken) for trial in trials if (taken := decision(trial, options)) is not None]
+    decided = _decided(trials, options)
     thresholds = tuple(row for trial in trials for row in threshold_table(trial, options))
     steps.done("thresholds")
-    sections = _sections(trials, decided, selections, options, steps)
+    unbiased, biased = _unbiased(trials, selections)
+    sections = _sections(trials, unbiased, selections, options, steps)
     groups, left_out = group_section(decided, options.groups, options) if options.groups is not None else (None, ())
     steps.done("groups")
-    ladders = (quality_ladder(trial, options) for trial in trials if trial.tells_uncertainty)
+    ladders = (quality_ladder(trial, options) for trial in unbiased if trial.tells_uncertainty)
     return Judgement(
         systems=tuple(trial.system for trial in trials),
         sections=tuple(section for section in (*sections, groups) if section is not None and section.figures),
         thresholds=thresholds,
         ladder=next(ladders, ()),
         errors=tuple(error for trial, taken in decided for error in worst_errors(trial, taken, options.worst)),
-        notes=(*_notes(trials, decided, options), *left_out),
+        notes=(*_notes(trials, decided, options), *biased, *left_out),
     )
 
 
 def _sections(
     trials: list[Trial],
-    decided: list[tuple[Trial, Decision]],
+    unbiased: list[Trial],
     selections: Selections,
     options: JudgeOptions,
     steps: _Steps,
 ) -> list[Section]:
-    """All but groups."""
+    """All but groups; ``unbiased`` are the trials for what sigma^2 decides."""
     rated = [Rated.of(trial, options) for trial in trials]
     sections = [verification_section(trials, [one.rates for one in rated], options)]
     steps.done("error rates")
     sections.append(compared_section(rated, selections, options))
     steps.done("differences")
-    sections.append(discard_section(decided, options))
+    sections.append(discard_section(_decided(unbiased, options), options))
     steps.done("error versus discard")
-    sections.append(risk_section(trials, options))
+    sections.append(risk_section(unbiased, options))
     steps.done("risk control")
     sections.append(calibration_section(trials, options))
     steps.done("likelihood ratios")
     return sections
+
+
+def _decided(trials: list[Trial], options: JudgeOptions) -> list[tuple[Trial, Decision]]:
+    return [(trial, taken) for trial in trials if (taken := decision(trial, options)) is not None]
+
+
+def _unbiased(trials: list[Trial], selections: Selections) -> tuple[list[Trial], list[str]]:
+    """The trials for what sigma^2 decides: nobody is in them who trained the head that gave it. And notes on that.
+
+    Where nothing is left without these people, a system takes no part.
+    """
+    found, notes = [], []
+    for trial in trials:
+        one = trial.candidate
+        try:
+            selection = selections.without(one.trained | one.taught, trial.label)
+        except DataError:
+            notes.append(f"{trial.label}: all these people trained the head, so nothing is set aside by its sigma^2.")
+            continue
+        if selection is trial.selection:
+            found.append(trial)
+            continue
+        found.append(Trial.of(one, selection))
+        left_out = selection.left_out - trial.selection.left_out
+        notes.append(
+            f"{trial.label}: where comparisons are set aside by sigma^2, {left_out:,} with people who trained the head "
+            "are left out, so that the rates before anything is set aside are of the others."
+        )
+    return found, notes
 
 
 class _Steps:
