@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
+
+from onnx import ModelProto
 
 from probface.contract import ModelContract
 from probface.errors import InvalidValue, ModelError, ModelNotFound
@@ -33,8 +36,8 @@ class ResolvedModel:
         name: the contract's name of it.
         onnx: the file, or its bytes where it was put together in memory.
         contract: what the model says of itself.
-        digest: SHA-256 that tells this model from any other: of the file, or of the digests of its backbone and head;
-            empty for one put together by hand.
+        digest: SHA-256 of what makes the vectors, the graph and how it takes a face: models with one digest embed alike,
+            and thresholds measured anew (``probface calibrate``) do not change it. Empty for one put together by hand.
     """
 
     name: str
@@ -88,14 +91,15 @@ def resolve_model(model: str | os.PathLike[str]) -> ResolvedModel:
     if isinstance(model, str) and model in known:
         return build_model(known[model])
     path = _model_file(model, sorted(known))
-    contract = read_contract(load_graph(path))
+    graph = load_graph(path)
+    contract = read_contract(graph)
     if contract is None:
         load_backbone(path)
         raise ModelError(
             f"{path}: a face network without uncertainty head; train one: "
             f"probface train head --backbone {path} --data DIR --out DIR"
         )
-    return ResolvedModel(contract.name, path, contract, _file_digest(path))
+    return ResolvedModel(contract.name, path, contract, _digest(graph, contract))
 
 
 def build_model(
@@ -117,9 +121,9 @@ def build_model(
     backbone = _load_record(record, weights)
     head = head or head_file(record.head)
     trained = load_head(head)
+    contract = trained.contract
     model = graft(backbone.model, trained, backbone_digest=backbone.digest)
-    digest = hashlib.sha256(f"{backbone.digest} {_file_digest(head)}".encode()).hexdigest()
-    return ResolvedModel(trained.contract.name, model.SerializeToString(), trained.contract, digest)
+    return ResolvedModel(contract.name, model.SerializeToString(), contract, _digest(model, contract))
 
 
 def resolve_backbone(backbone: str | os.PathLike[str], *, embedding: str | None = None) -> Backbone:
@@ -141,9 +145,13 @@ def resolve_backbone(backbone: str | os.PathLike[str], *, embedding: str | None 
     return load_backbone(_model_file(backbone, sorted(known), TRAINED_BACKBONE), embedding)
 
 
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _digest(model: ModelProto, contract: ModelContract) -> str:
+    bare = ModelProto()
+    bare.CopyFrom(model)
+    del bare.metadata_props[:]  # the contract is there, with thresholds and descriptions
+    digest = hashlib.sha256(bare.SerializeToString(deterministic=True))
+    digest.update(json.dumps(asdict(contract.input), sort_keys=True).encode())
+    return digest.hexdigest()
 
 
 def _load_record(record: ModelRecord, weights: str | os.PathLike[str] | None = None) -> Backbone:
