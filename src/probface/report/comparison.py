@@ -6,8 +6,6 @@ One self-contained HTML file: no script, no outside address. The same comparison
 from __future__ import annotations
 
 import math
-from importlib import resources
-from pathlib import Path
 
 import numpy as np
 
@@ -15,21 +13,11 @@ from probface import __version__
 from probface.contract import ModelContract, ScoreHistogram, Threshold
 from probface.report.drawing import distributions, swatch
 from probface.report.faces import certainty, face_cards, poor_images
+from probface.report.page import document, write_page
 from probface.report.wording import METRIC_NAMES, facts, one_in, percent, shown
-from probface.storage import write_bytes
 from probface.types import Verification
 
-HEAD = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta name="robots" content="noindex">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<link rel="icon" href="data:,">
-"""
-"""Faces are no food for search engines; the policy keeps the promise that nothing is fetched and nothing runs."""
+__all__ = ["comparison_page", "write_page"]
 
 
 def comparison_page(
@@ -47,7 +35,6 @@ def comparison_page(
     Returns:
         A whole HTML document; any text in it can be encoded as UTF-8.
     """
-    style = resources.files("probface.report").joinpath("style.css").read_text(encoding="utf-8")
     sections = (
         _verdict(verification, contract),
         face_cards(verification, contract.quality is not None),
@@ -57,17 +44,7 @@ def comparison_page(
         _reading(),
         _provenance(verification, contract, version, command),
     )
-    title = f"<title>{_word(verification)} - ProbFace</title>"
-    return (
-        f"{HEAD}{title}\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(sections)
-        + "\n</main>\n</body>\n</html>\n"
-    )
-
-
-def write_page(text: str, path: Path) -> None:
-    """Write a page whole or not at all, as UTF-8; raises StorageError."""
-    write_bytes(path, text.encode("utf-8"))
+    return document(f"{_word(verification)} - ProbFace", "\n".join(sections), styles=("style.css",))
 
 
 def _word(answer: Verification) -> str:
