@@ -74,15 +74,15 @@ def test_discard_against_the_plain_curve(crowd: Make, candidate: MakeCandidate) 
     (chart,) = section.charts
     assert [series.label for series in chart.series] == list(qualities)
     assert areas[UNCERTAINTY] < areas["chance"]  # the direction: small variance is good
-    (row,) = pick(section.figures, "partial AUC", f"{UNCERTAINTY} / chance")
-    assert (row.relation, row.against, row.unit) == ("ratio", "fastmls", "ratio")
+    (row,) = pick(section.figures, "partial AUC, sigma^2's over this measure's", "chance")
+    assert (row.relation, row.against, row.unit) == ("value", None, "ratio")
     assert row.value == pytest.approx(areas[UNCERTAINTY] / areas["chance"])
 
 
 def test_the_interval_of_the_ratio_is_paired(crowd: Make, candidate: MakeCandidate) -> None:
     table, comparisons = crowd()
     trial = trial_of(candidate(table), comparisons)
-    (row,) = pick(discard_section(decided(trial), FEW).figures, "partial AUC", f"{UNCERTAINTY} / chance")
+    (row,) = pick(discard_section(decided(trial), FEW).figures, "partial AUC, sigma^2's over this measure's", "chance")
     genuine = comparisons.genuine
 
     def area(measure: str) -> DiscardAuc:

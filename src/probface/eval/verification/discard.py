@@ -84,8 +84,8 @@ def _figures(trial: Trial, found: dict[str, Resampled], decision: Decision, opti
         figures.append(figure(trial, rate, options))
         if measure != UNCERTAINTY and UNCERTAINTY in found:
             both = ratio(column(found[UNCERTAINTY], area), column(one, area))
-            rate = Rate("partial AUC", both, at, f"{UNCERTAINTY} / {measure}", "ratio", "lower")
-            figures.append(figure(trial, rate, options, relation="ratio", against=trial.key))
+            rate = Rate("partial AUC, sigma^2's over this measure's", both, at, measure, "ratio", "lower")
+            figures.append(figure(trial, rate, options))
     return figures
 
 

@@ -34,7 +34,7 @@ class JudgeOptions:
     confidence: float = 0.95
     seed: int = 0
     ladder: int = 24
-    worst: int = 12
+    worst: int = 6
     groups: Mapping[str, str] | None = None
     quality: QualityScale | None = None
 
