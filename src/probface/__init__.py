@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from probface.gallery.gallery import Gallery
     from probface.match.exact import SearchIndex, top_k
     from probface.models.registry import list_models, show_model
+    from probface.pipeline.calibrate import calibrate_model
     from probface.pipeline.detect import detect
     from probface.pipeline.embed import embed
     from probface.pipeline.embedding_file import read_embeddings
     from probface.pipeline.enroll import enroll
+    from probface.pipeline.evaluation.evaluate import evaluate
     from probface.pipeline.gallery_import import import_gallery
     from probface.pipeline.gallery_migration import migrate_gallery
     from probface.pipeline.identify import identify
@@ -53,6 +55,7 @@ _HOMES = {
     "Recogniser": "pipeline.recogniser",
     "SearchIndex": "match.exact",
     "Verification": "types",
+    "calibrate_model": "pipeline.calibrate",
     "comparison_page": "report.comparison",
     "convert_tf1": "train.convert",
     "cosine": "score.cosine",
@@ -61,6 +64,7 @@ _HOMES = {
     "detect": "pipeline.detect",
     "embed": "pipeline.embed",
     "enroll": "pipeline.enroll",
+    "evaluate": "pipeline.evaluation.evaluate",
     "export_gallery": "gallery.exchange",
     "export_model": "export.one_file",
     "fast_mls": "score.fast_mls",
@@ -94,6 +98,7 @@ __all__ = [
     "Recogniser",
     "SearchIndex",
     "Verification",
+    "calibrate_model",
     "comparison_page",
     "convert_tf1",
     "cosine",
@@ -102,6 +107,7 @@ __all__ = [
     "detect",
     "embed",
     "enroll",
+    "evaluate",
     "export_gallery",
     "export_model",
     "fast_mls",

@@ -11,7 +11,6 @@ from photos import folder_of_photos, portrait, save
 from probface.errors import DataError, InvalidValue, MissingExtra, NoFace, StorageError, UnreadableImage
 from probface.face.image import encode_png
 from probface.pipeline import embed as room
-from probface.pipeline import embedding_file
 from probface.pipeline.embed import embed
 from probface.pipeline.embedding_file import read_embeddings
 from probface.pipeline.recogniser import Recogniser
@@ -175,7 +174,7 @@ def test_places_and_names_that_will_not_do(photos: Path, tmp_path: Path, monkeyp
         embed(photos, tmp_path / "e.npz", batch=0)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingExtra, match=r"pip install 'probface\[parquet\]'"):
-        embedding_file._pyarrow()
+        embed(photos, tmp_path / "e.parquet")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 

@@ -12,12 +12,14 @@ import typer
 
 from probface.cli import (
     bench,
+    calibrate,
     convert,
     data,
     demo,
     detect,
     embed,
     enroll,
+    evaluate,
     export,
     gallery,
     identify,
@@ -49,8 +51,10 @@ app.command("embed")(embed.embed_command)
 app.command("score")(score.score_command)
 app.command("enroll")(enroll.enroll_command)
 app.command("identify")(identify.identify_command)
+app.command("evaluate")(evaluate.evaluate_command)
 app.command("demo")(demo.demo_command)
 app.command("export")(export.export_command)
+app.command("calibrate")(calibrate.calibrate_command)
 app.add_typer(gallery.app, name="gallery")
 app.add_typer(train.app, name="train")
 app.add_typer(convert.app, name="convert")

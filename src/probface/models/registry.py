@@ -36,8 +36,9 @@ class ResolvedModel:
         name: the contract's name of it.
         onnx: the file, or its bytes where it was put together in memory.
         contract: what the model says of itself.
-        digest: SHA-256 of what makes the vectors, the graph and how it takes a face: models with one digest embed alike,
-            and thresholds measured anew (``probface calibrate``) do not change it. Empty for one put together by hand.
+        digest: SHA-256 of what makes the vectors, the graph and how it takes a face: models with one digest embed
+            alike, and thresholds measured anew (``probface calibrate``) do not change it. Empty for one put together
+            by hand.
     """
 
     name: str

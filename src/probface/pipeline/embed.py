@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -17,7 +18,8 @@ from probface.encoder.session import available_cores
 from probface.errors import DataError, ImageError, InvalidValue, ModelError
 from probface.face.detect import FacePolicy
 from probface.gallery.exchange import check_apart
-from probface.pipeline.embedding_file import EmbeddingRows, FailedImage, PartsFolder
+from probface.pipeline.embedding_file import Column, EmbeddingRows, FailedImage
+from probface.pipeline.embedding_parts import PartsFolder
 from probface.pipeline.parallel import batches, ordered_map
 from probface.pipeline.recogniser import AlignedFace, Recogniser
 from probface.readers.item import Item
@@ -25,6 +27,10 @@ from probface.readers.open import open_items
 
 PART_IMAGES = 1024
 """Images to a part: what a resumed run may have to do again, and what is held in memory."""
+
+Found = TypeVar("Found")
+Progress = Callable[[int], None]
+"""Called with the number of images done since its last call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +65,7 @@ def embed(
     provider: str = "cpu",
     max_pixels: int = MAX_PIXELS,
     workers: int = 0,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
 ) -> EmbedResult:
     """Embed images into one ``.npz`` or ``.parquet`` file: ``path``, ``mu``, ``sigma_sq``, ``quality``, one row a face.
 
@@ -83,8 +89,7 @@ def embed(
         ImageError: with ``strict``, the first image that failed.
         StorageError: the output cannot be written.
     """
-    if batch < 1 or workers < 0:
-        raise InvalidValue(f"batch {batch}, workers {workers}: must be 1 or more, and 0 or more")
+    check_work(batch, workers)
     sources = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     check_apart(out, *sources)
     recogniser = Recogniser(model, provider=provider, threads=1, aligned=aligned, policy=policy, max_pixels=max_pixels)
@@ -95,15 +100,29 @@ def embed(
         "max_pixels": max_pixels,
         "part_images": PART_IMAGES,
     }
-    embedder = _BatchEmbedder(recogniser, batch, workers or available_cores(), strict)
+    contract = recogniser.contract
+    embedder = PartEmbedder(
+        lambda item: recogniser.find(item.source, item.name),
+        partial(_encode, recogniser),
+        (contract.dim, contract.sigma_sq_width),
+        batch=batch,
+        workers=workers,
+        strict=strict,
+    )
     # All are opened before the first is read: one that is missing is told at once, not after hours.
     items = chain.from_iterable([open_items(os.fspath(path)) for path in sources])
-    with PartsFolder.open(Path(out), recogniser.contract, settings, resume=resume) as parts:
+    with PartsFolder.open(Path(out), contract, settings, resume=resume) as parts:
         return _embed(parts, items, embedder, progress)
 
 
+def check_work(batch: int, workers: int) -> None:
+    """Raise InvalidValue unless the size of a batch and the number of threads will do."""
+    if batch < 1 or workers < 0:
+        raise InvalidValue(f"batch {batch}, workers {workers}: must be 1 or more, and 0 or more")
+
+
 def _embed(
-    parts: PartsFolder, items: Iterable[Item], embedder: _BatchEmbedder, progress: Callable[[int], None] | None
+    parts: PartsFolder, items: Iterable[Item], embedder: PartEmbedder[AlignedFace], progress: Progress | None
 ) -> EmbedResult:
     resumed = 0
     for index, images in enumerate(batches(items, PART_IMAGES)):
@@ -127,27 +146,45 @@ def _finish(parts: PartsFolder, resumed: int) -> EmbedResult:
     return EmbedResult(parts.out, totals.faces, totals.failed, errors, resumed)
 
 
-class _BatchEmbedder:
-    """Embeds one part: finding faces and running the network share one pool, so that no core waits."""
+class PartEmbedder(Generic[Found]):
+    """Embeds one part: finding faces and running the network share one pool, so that no core waits.
 
-    def __init__(self, recogniser: Recogniser, batch: int, workers: int, strict: bool) -> None:
-        self._recogniser, self._batch, self._workers, self._strict = recogniser, batch, workers, strict
+    Args:
+        find: the faces of an image; an ImageError or InvalidValue of it is a failed image.
+        encode: the rows of some faces.
+        widths: of ``mu`` and ``sigma_sq``.
+        columns: further columns of the rows.
+        batch: faces to a pass through the network.
+        workers: threads; 0 for all cores.
+        strict: raise the error of the first image that fails.
+    """
 
-    def __call__(
-        self, images: list[Item], progress: Callable[[int], None] | None
-    ) -> tuple[EmbeddingRows, list[FailedImage]]:
+    def __init__(
+        self,
+        find: Callable[[Item], Sequence[Found]],
+        encode: Callable[[list[Found]], EmbeddingRows],
+        widths: tuple[int, int],
+        *,
+        columns: Sequence[Column] = (),
+        batch: int = 32,
+        workers: int = 0,
+        strict: bool = False,
+    ) -> None:
+        self._look, self._encode, self._widths, self._columns = find, encode, widths, columns
+        self._batch, self._workers, self._strict = batch, workers or available_cores(), strict
+
+    def __call__(self, images: list[Item], progress: Progress | None) -> tuple[EmbeddingRows, list[FailedImage]]:
+        """The rows of the faces in some images, in their order, and the images that failed."""
         failed: list[FailedImage] = []
         with ThreadPoolExecutor(self._workers, thread_name_prefix="probface") as pool:
             found = ordered_map(pool, self._find, images, ahead=2 * self._batch + 2 * self._workers)
             faces = self._good(found, failed, progress)
-            encode = partial(_encode, self._recogniser)
-            rows = list(ordered_map(pool, encode, batches(faces, self._batch), ahead=self._workers + 1))
-        contract = self._recogniser.contract
-        return EmbeddingRows.concatenate(rows, contract.dim, contract.sigma_sq_width), failed
+            rows = list(ordered_map(pool, self._encode, batches(faces, self._batch), ahead=self._workers + 1))
+        return EmbeddingRows.concatenate(rows, *self._widths, self._columns), failed
 
-    def _find(self, item: Item) -> tuple[AlignedFace, ...] | FailedImage:
+    def _find(self, item: Item) -> Sequence[Found] | FailedImage:
         try:
-            return self._recogniser.find(item.source, item.name)
+            return self._look(item)
         except (ImageError, InvalidValue) as error:
             if self._strict:
                 raise
@@ -155,10 +192,8 @@ class _BatchEmbedder:
 
     @staticmethod
     def _good(
-        found: Iterable[tuple[AlignedFace, ...] | FailedImage],
-        failed: list[FailedImage],
-        progress: Callable[[int], None] | None,
-    ) -> Iterator[AlignedFace]:
+        found: Iterable[Sequence[Found] | FailedImage], failed: list[FailedImage], progress: Progress | None
+    ) -> Iterator[Found]:
         for result in found:
             if progress is not None:
                 progress(1)

@@ -1,0 +1,191 @@
+"""The models of an evaluation on its images: embedded once, then judged by any score."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from probface.contract import ModelContract
+from probface.eval.candidate import Candidate
+from probface.eval.face_table import FaceTable
+from probface.eval.results import System
+from probface.models.registry import resolve_model
+from probface.pipeline.embedding_file import FailedImage
+from probface.pipeline.evaluation.request import EvaluationRequest
+from probface.pipeline.exported_faces import ExportedFaces
+from probface.pipeline.face_export import export_faces
+from probface.pipeline.face_rows import ExportOptions
+from probface.pipeline.face_table_file import face_table_from_file, with_measures
+from probface.pipeline.given_faces import GivenFace
+from probface.readers.item import Item
+from probface.types import Image, Metric
+
+FACES = "faces"
+"""Folder, in that of the results, of the exported faces."""
+METRIC_NAMES: dict[Metric, str] = {"fastmls": "FastMLS", "mls": "MLS", "cosine": "cosine"}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """One model's faces.
+
+    Attributes:
+        name: what people read.
+        digest: SHA-256 of the model, or of the file of embeddings.
+        table: the faces.
+        contract: of the model; None for embeddings that do not tell.
+        failed: the images without a face, and why.
+        picture: the aligned face of an image, if faces were kept.
+        export: the export itself; None for ready embeddings.
+    """
+
+    name: str
+    digest: str
+    table: FaceTable
+    contract: ModelContract | None = None
+    failed: tuple[FailedImage, ...] = ()
+    picture: Callable[[str], Image | None] | None = None
+    export: ExportedFaces | None = None
+
+    def with_table(self, table: FaceTable) -> Judged:
+        """The same model on other faces."""
+        return replace(self, table=table)
+
+
+def embed_models(
+    request: EvaluationRequest,
+    items: Sequence[Item],
+    options: ExportOptions | None = None,
+    part: str = "",
+    *,
+    given: Mapping[str, GivenFace] | None = None,
+) -> list[Judged]:
+    """Every model and every file of embeddings on the same images.
+
+    Args:
+        request: names them.
+        items: the images.
+        options: of the export, but for what the request says.
+        part: what this export is, where a protocol has several; the name of its folder.
+        given: where the protocol's lists have the faces, by the names of the images.
+
+    Raises:
+        DataError, InvalidValue, ModelError, StorageError: as :func:`export_faces` and :func:`face_table_from_file`.
+    """
+    chosen = replace(options or ExportOptions(), aligned=request.aligned, crops=request.faces)
+    judged: list[Judged] = []
+    first: ExportedFaces | None = None
+    for model in request.models:
+        exported = _export(request, items, chosen, model, part, first, given)
+        first = first or exported
+        judged.append(_of_export(request, exported))
+    names = [item.name for item in items]
+    judged += [_of_file(request, path, names) for path in request.embeddings]
+    return _told_apart(judged)
+
+
+def _export(
+    request: EvaluationRequest,
+    items: Sequence[Item],
+    options: ExportOptions,
+    model: str,
+    part: str,
+    first: ExportedFaces | None,
+    given: Mapping[str, GivenFace] | None,
+) -> ExportedFaces:
+    label = f"embedding with {Path(model).name}" + (f" ({part})" if part else "")
+    done = 0
+
+    def tell(count: int) -> None:
+        nonlocal done
+        done += count
+        request.progress(label, done, len(items))
+
+    folder = request.out / FACES / (_slug(model) + (f"-{part}" if part else ""))
+    alike = first is not None and options.crops and resolve_model(model).contract.input == first.contract.input
+    return export_faces(
+        items,
+        folder,
+        model=model,
+        options=options,
+        shared=first if alike else None,
+        given=given,
+        resume=request.resume,
+        provider=request.provider,
+        progress=tell,
+    )
+
+
+def _of_export(request: EvaluationRequest, exported: ExportedFaces) -> Judged:
+    table = exported.table if request.measures is None else with_measures(exported.table, request.measures)
+    return Judged(
+        exported.contract.name,
+        exported.digest,
+        table,
+        exported.contract,
+        exported.failed,
+        exported.picture if exported.crops is not None else None,
+        exported,
+    )
+
+
+def _of_file(request: EvaluationRequest, path: Path, names: Sequence[str]) -> Judged:
+    table = face_table_from_file(
+        path,
+        names=names,
+        sigma_sq=request.sigma_sq,
+        measures=request.measures,
+        allow_missing=request.missing == "skip",
+    )
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Judged(path.stem, digest, table)
+
+
+def candidates_of(judged: Iterable[Judged], subjects: Iterable[str], request: EvaluationRequest) -> list[Candidate]:
+    """A candidate for each model and score: cosine, with which all are compared, then the one that its variance is for.
+
+    Args:
+        judged: the models.
+        subjects: who is in the data set.
+        request: names the scores; with ``force`` nobody is left out.
+    """
+    everybody = frozenset(subjects)
+    models = list(judged)
+    found = []
+    for one in models:
+        trained = frozenset(filter(one.contract.trained_on_person, everybody)) if one.contract else frozenset[str]()
+        width = one.table.embeddings.sigma_sq.shape[1]
+        default: tuple[Metric, ...] = ("cosine", "fastmls" if width == 1 else "mls")
+        for metric in request.metrics or default:
+            label = METRIC_NAMES[metric] if len(models) == 1 else f"{one.name}, {METRIC_NAMES[metric]}"
+            system = System(
+                key=f"{one.name}-{metric}",
+                label=label,
+                model=one.name,
+                model_digest=one.digest,
+                metric=metric,
+                trained_on=one.contract.trained_on if one.contract else "",
+            )
+            left_out = frozenset[str]() if request.force else trained
+            found.append(Candidate(system, one.table, frozenset() if metric == "cosine" else left_out, left_out))
+    return found
+
+
+def _told_apart(judged: list[Judged]) -> list[Judged]:
+    """The same, with a number after names that occur twice."""
+    times: dict[str, int] = {}
+    apart = []
+    for one in judged:
+        times[one.name] = times.get(one.name, 0) + 1
+        apart.append(one if times[one.name] == 1 else replace(one, name=f"{one.name} {times[one.name]}"))
+    return apart
+
+
+def _slug(model: str) -> str:
+    """A folder name of a model: what it is called, and a few digits of its path."""
+    stem = Path(model).stem or "model"
+    kept = "".join(sign if sign.isalnum() or sign in "-_" else "-" for sign in stem)
+    return f"{kept}-{hashlib.sha256(str(Path(model).absolute()).encode()).hexdigest()[:8]}"
