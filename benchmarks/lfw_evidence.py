@@ -1,6 +1,6 @@
 """Every accuracy figure of the README and docs/evidence.md, from LFW, with intervals over people.
 
-    python benchmarks/lfw_evidence.py --data LFW --model MODEL_FOLDER [--ablation FOLDER ...] --out docs/evidence.md
+    python benchmarks/lfw_evidence.py --data LFW [--model MODEL_FOLDER] [--ablation FOLDER ...] --out docs/evidence.md
 
 LFW is the folder with people.txt, pairs.txt and the deep-funneled images; MODEL_FOLDER and each FOLDER are what
 ``probface train head`` wrote. Without MODEL_FOLDER the head shipped in the package is judged.
@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
 import numpy as np
-from numpy.typing import NDArray
 
+from lfw_cross import DISCARD, FMRS, RESAMPLES, Cross, sampled, score_of
 from lfw_judge import JUDGE_FOLDS, Judge, State
-from probface.eval.cross_pairs import CrossPairs
-from probface.eval.metrics.bootstrap import Interval, Resampled, Statistic, difference, ratio, resample
+from markdown_tables import percent, plain, table
+from probface.eval.metrics.bootstrap import Statistic, difference, ratio
 from probface.eval.metrics.verification import kfold_accuracy
-from probface.eval.metrics.weighted import BestErrorRate, DiscardAuc, DiscardCurve, Impostors, TmrAtFmr
+from probface.eval.metrics.weighted import BestErrorRate, DiscardAuc
 from probface.face.degrade import KINDS
 from probface.models.head_weights import HeadWeights, load_head
 from probface.models.registry import head_file
@@ -29,58 +28,10 @@ from probface.models.weights import writable_cache_folder
 from probface.score.by_metric import paired_scores
 from probface.score.cosine import cosine
 from probface.storage import write_bytes
-from probface.types import Embeddings, FloatArray, Metric
+from probface.types import Metric
 
-FMRS = np.array([1e-2, 1e-3, 1e-4, 1e-5])
-DISCARD = np.linspace(0, 0.3, 61)
-RESAMPLES = 200
 LADDER_IMAGES = 500
 STEPS = (0.2, 0.4, 0.6, 0.8, 1.0)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Cross:
-    """All cross pairs of the judge's images, each clean and in one other state."""
-
-    judge: Judge
-    pairs: CrossPairs
-    clean: State
-    other: State
-    rows: tuple[NDArray[np.int32], NDArray[np.int32]]
-
-    @classmethod
-    def of(cls, judge: Judge, name: str) -> Cross:
-        count = len(judge.faces.names)
-        pairs = CrossPairs.of(np.tile(judge.faces.people, 2), np.tile(np.arange(count), 2))
-        return cls(judge, pairs, judge.clean, judge.state(name), pairs.indices())
-
-    def embeddings(self, head: HeadWeights) -> Embeddings:
-        return Embeddings.concatenate([self.clean.embeddings(head), self.other.embeddings(head)])
-
-    def impostors(self, scores: FloatArray) -> Impostors:
-        people, no = self.pairs.people, ~self.pairs.genuine
-        return Impostors(scores[no], people[self.rows[0][no]], people[self.rows[1][no]], people.max() + 1)
-
-    @property
-    def person(self) -> NDArray[np.int64]:
-        """The person of each genuine pair."""
-        return self.pairs.people[self.rows[0][self.pairs.genuine]]
-
-    def scores(self, head: HeadWeights, metric: Metric) -> FloatArray:
-        return self.pairs.scores(self.embeddings(head), metric)
-
-    def tmr(self, scores: FloatArray) -> TmrAtFmr:
-        return TmrAtFmr(scores[self.pairs.genuine], self.person, self.impostors(scores), FMRS)
-
-    def discard(self, cos: FloatArray, impostors: Impostors, quality: NDArray[np.floating]) -> DiscardCurve:
-        """Cosine decides; the pair's quality is the lower of the two."""
-        first, second = (rows[self.pairs.genuine] for rows in self.rows)
-        worse = np.minimum(quality[first], quality[second])
-        return DiscardCurve(cos[self.pairs.genuine], worse, self.person, impostors, 1e-2, DISCARD)
-
-
-def score_of(head: HeadWeights) -> Metric:
-    return "fastmls" if head.contract.sigma_sq_width == 1 else "mls"
 
 
 def pair_errors(judge: Judge, head: HeadWeights, metric: Metric, states: Iterable[State]) -> Statistic:
@@ -94,23 +45,6 @@ def pair_errors(judge: Judge, head: HeadWeights, metric: Metric, states: Iterabl
 
     statistics = [one(state) for state in states]
     return lambda weights: np.mean([statistic(weights) for statistic in statistics], axis=0)
-
-
-def sampled(statistic: Statistic, judge: Judge) -> Resampled:
-    return resample(statistic, judge.people, resamples=RESAMPLES)
-
-
-def percent(interval: Interval, digits: int = 1) -> str:
-    return f"{100 * interval.estimate:.{digits}f} [{100 * interval.low:.{digits}f}, {100 * interval.high:.{digits}f}]"
-
-
-def plain(interval: Interval, digits: int = 2) -> str:
-    return f"{interval.estimate:.{digits}f} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
-
-
-def table(header: list[str], rows: list[list[str]]) -> str:
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
 def cross_section(cross: Cross, head: HeadWeights, *, factor: bool) -> str:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lfw_evidence import FMRS, RESAMPLES, Cross, percent, score_of, table
+from lfw_cross import FMRS, RESAMPLES, Cross, score_of
 from lfw_judge import Judge
+from markdown_tables import percent, table
 from probface.eval.cross_fitting import CrossFitted, cross_fit
 from probface.models.head_weights import HeadWeights, load_head
 from probface.models.registry import head_file
