@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +11,9 @@ from numpy.typing import NDArray
 from lfw_judge import Judge, State
 from probface.eval.cross_pairs import CrossPairs
 from probface.eval.metrics.bootstrap import Resampled, Statistic, resample
-from probface.eval.metrics.weighted import DiscardCurve, Impostors, TmrAtFmr
+from probface.eval.metrics.weighted import BestErrorRate, DiscardCurve, Impostors, TmrAtFmr
 from probface.models.head_weights import HeadWeights
+from probface.score.by_metric import paired_scores
 from probface.types import Embeddings, FloatArray, Metric
 
 FMRS = np.array([1e-2, 1e-3, 1e-4, 1e-5])
@@ -66,3 +68,16 @@ def score_of(head: HeadWeights) -> Metric:
 
 def sampled(statistic: Statistic, judge: Judge) -> Resampled:
     return resample(statistic, judge.people, resamples=RESAMPLES)
+
+
+def pair_errors(judge: Judge, head: HeadWeights, metric: Metric, states: Iterable[State]) -> Statistic:
+    """Error rate of the judge's pairs at the score's best threshold, the mean over the states given."""
+    first, second = judge.pair_rows
+    people = judge.faces.people
+
+    def one(state: State) -> BestErrorRate:
+        faces = state.embeddings(head)
+        return BestErrorRate(paired_scores(faces[first], faces[second], metric), people[first], people[second])
+
+    statistics = [one(state) for state in states]
+    return lambda weights: np.mean([statistic(weights) for statistic in statistics], axis=0)

@@ -9,42 +9,34 @@ LFW is the folder with people.txt, pairs.txt and the deep-funneled images; MODEL
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
 from pathlib import Path
 from string import Template
 
 import numpy as np
 
-from lfw_cross import DISCARD, FMRS, RESAMPLES, Cross, sampled, score_of
+import blufr_heads
+import risk_control
+import template_fusion
+from lfw_cross import DISCARD, FMRS, RESAMPLES, Cross, pair_errors, sampled, score_of
 from lfw_judge import JUDGE_FOLDS, Judge, State
 from markdown_tables import percent, plain, table
-from probface.eval.metrics.bootstrap import Statistic, difference, ratio
+from paper_claims import claims_section
+from probface.eval.metrics.bootstrap import difference, ratio
 from probface.eval.metrics.verification import kfold_accuracy
-from probface.eval.metrics.weighted import BestErrorRate, DiscardAuc
+from probface.eval.metrics.weighted import DiscardAuc
 from probface.face.degrade import KINDS
 from probface.models.head_weights import HeadWeights, load_head
 from probface.models.registry import head_file
 from probface.models.weights import writable_cache_folder
-from probface.score.by_metric import paired_scores
 from probface.score.cosine import cosine
 from probface.storage import write_bytes
-from probface.types import Metric
+from probface.train.config import read_recipe
+from template_fusion import Gallery
+from threshold_promise import promise_section
 
+RECIPE = Path(__file__).parents[1] / "recipes" / "sface.toml"
 LADDER_IMAGES = 500
 STEPS = (0.2, 0.4, 0.6, 0.8, 1.0)
-
-
-def pair_errors(judge: Judge, head: HeadWeights, metric: Metric, states: Iterable[State]) -> Statistic:
-    """Error rate of the judge's pairs at the score's best threshold, the mean over the states given."""
-    first, second = judge.pair_rows
-    people = judge.faces.people
-
-    def one(state: State) -> BestErrorRate:
-        faces = state.embeddings(head)
-        return BestErrorRate(paired_scores(faces[first], faces[second], metric), people[first], people[second])
-
-    statistics = [one(state) for state in states]
-    return lambda weights: np.mean([statistic(weights) for statistic in statistics], axis=0)
 
 
 def cross_section(cross: Cross, head: HeadWeights, *, factor: bool) -> str:
@@ -55,7 +47,7 @@ def cross_section(cross: Cross, head: HeadWeights, *, factor: bool) -> str:
         for fmr, c, o, g in zip(FMRS, cos.intervals(), ours.intervals(), gain.intervals(), strict=True)
     ]
     last = "FastMLS / cosine" if factor else "FastMLS - cosine, points"
-    return table(["FMR", "cosine TAR %", "FastMLS TAR %", last], rows)
+    return table(["FMR", "cosine TMR %", "FastMLS TMR %", last], rows)
 
 
 def pairs_section(judge: Judge, head: HeadWeights) -> str:
@@ -131,8 +123,8 @@ def ablation_section(judge: Judge, heads: dict[str, HeadWeights]) -> list[list[s
 
 ABLATION_HEADER = [
     "head",
-    "TAR %, clean and moderate",
-    "TAR %, clean and extreme",
+    "TMR %, clean and moderate",
+    "TMR %, clean and extreme",
     "degraded errors / cosine's",
     "clean accuracy gained",
 ]
@@ -150,12 +142,13 @@ def lfw_accuracy(judge: Judge) -> str:
     )
 
 
-def page(judge: Judge, head: HeadWeights, ablation: list[list[str]]) -> str:
-    crosses = {name: Cross.of(judge, name) for name in ("moderate", "extreme")}
-    moderate, extreme = crosses.values()
+def page(judge: Judge, heads: dict[str, HeadWeights], ablation: list[list[str]], blufr: str, gallery: Gallery) -> str:
+    head = heads["shipped"]
+    moderate, extreme = crosses = (Cross.of(judge, "moderate"), Cross.of(judge, "extreme"))
     images, genuine = len(judge.faces.names), int(moderate.pairs.genuine.sum())
     impostor = len(moderate.pairs.genuine) - genuine
-    text = (Path(__file__).parent / "lfw_evidence.md").read_text(encoding="utf-8")
+    risk_accuracy, risk_fixed = risk_control.sections(judge, head)
+    fusion, choice, sizes, one_threshold = template_fusion.sections(gallery)
     values = {
         "folds": ", ".join(map(str, JUDGE_FOLDS)),
         "images": f"{images:,}",
@@ -163,17 +156,30 @@ def page(judge: Judge, head: HeadWeights, ablation: list[list[str]]) -> str:
         "pairs": f"{len(judge.pairs):,}",
         "genuine": f"{genuine:,}",
         "impostor": f"{impostor:,}",
+        "all_images": f"{len(gallery.copies['clean'].clean):,}",
+        "all_people": f"{gallery.people:,}",
         "trained_on": head.contract.trained_on,
         "resamples": str(RESAMPLES),
+        "claims": claims_section(judge, crosses, heads),
         "moderate": cross_section(moderate, head, factor=False),
         "extreme": cross_section(extreme, head, factor=True),
         "pair_table": pairs_section(judge, head),
+        "promise_moderate": promise_section(moderate, head),
+        "promise_extreme": promise_section(extreme, head),
+        "risk_accuracy": risk_accuracy,
+        "risk_fixed": risk_fixed,
         "discard_moderate": discard_section(moderate, "moderate", head),
         "discard_extreme": discard_section(extreme, "extreme", head),
+        "fusion": fusion,
+        "choice": choice,
+        "sizes": sizes,
+        "one_threshold": one_threshold,
+        "blufr": blufr,
         "ladder": ladder_section(judge, head),
         "ablation": table(ABLATION_HEADER, ablation),
         "lfw": lfw_accuracy(judge),
     }
+    text = (Path(__file__).parent / "lfw_evidence.md").read_text(encoding="utf-8")
     return Template(text).substitute(values)
 
 
@@ -182,6 +188,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="LFW: people.txt, pairs.txt and the images")
     parser.add_argument("--model", type=Path, help="a training output folder; the shipped head if not given")
     parser.add_argument("--ablation", type=Path, nargs="*", default=[], help="training output folders to compare")
+    parser.add_argument("--recipe", type=Path, default=RECIPE, help="of the heads that BLUFR trains, one a trial")
     parser.add_argument("--cache", type=Path, help="folder of cached features")
     parser.add_argument("--out", type=Path, required=True, help="the page to write")
     options = parser.parse_args()
@@ -189,11 +196,14 @@ def main() -> None:
     head = load_head(options.model / "head.safetensors" if options.model else head_file("sface_head.safetensors"))
     heads = {folder.name: load_head(folder / "head.safetensors") for folder in options.ablation}
     wide = {name: one for name, one in heads.items() if one.contract.features[0].startswith("flatten:")}
+    heads = {"shipped": head, **{name: one for name, one in heads.items() if name not in wide}}
     judge = Judge(options.data, cache)
-    ablation = ablation_section(judge, {"shipped": head, **{n: one for n, one in heads.items() if n not in wide}})
+    ablation = ablation_section(judge, heads)
     if wide:
         ablation += ablation_section(Judge(options.data, cache, flatten_last=True), wide)
-    write_bytes(options.out, page(judge, head, ablation).encode())
+    blufr = blufr_heads.section(options.data, cache, read_recipe(options.recipe))
+    gallery = template_fusion.Gallery.of(judge, options.data, head)
+    write_bytes(options.out, page(judge, heads, ablation, blufr, gallery).encode())
 
 
 if __name__ == "__main__":

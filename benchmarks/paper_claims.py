@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lfw_cross import Cross, sampled, score_of
-from lfw_evidence import pair_errors
+from lfw_cross import Cross, pair_errors, sampled, score_of
 from lfw_judge import Judge
 from markdown_tables import percent, table
 from probface.eval.metrics.bootstrap import Interval, Resampled, difference
