@@ -23,6 +23,7 @@ def test_the_recipes_of_the_paper_come_by_name() -> None:
     heads = [read_recipe(name) for name in ("probface", "mls", "mls-lc-lid", "pfe", "authors", "authors-half")]
     assert {recipe.features for recipe in heads} == {"live"}
     assert not any(recipe.head.embedding or recipe.head.standardise for recipe in heads)
+    assert not any(recipe.loss.lambda_rank for recipe in heads)
     assert [recipe.head.outputs for recipe in heads].count("diagonal") == 1
     assert set(shipped_recipes(".")) == {recipe.name for recipe in heads}
     backbones = {name: read_backbone_recipe(name).architecture for name in shipped_recipes("backbones")}
@@ -46,7 +47,11 @@ def test_the_recipes_of_the_paper_come_by_name() -> None:
         ("[data]\ntrain_folds = [1, 8]", "fold 8 both trains and calibrates"),
         ("[[variants]]\nstate = 'foggy'", "must be one of clean, mirror"),
         ("[[variants]]\nstate = 'moderate'", "'clean' among them"),
-        ("[loss]\nlambda_c = -1", "must be 0 or more"),
+        ("[loss]\nlambda_c = -1", "lambda_c -1.0: must be 0 or more"),
+        ("[loss]\nlambda_rank = -1", "lambda_rank -1.0: must be 0 or more"),
+        ("[loss]\nrank_fmr = 1.5", "rank_fmr 1.5, rank_slope 2.0: must be in"),
+        ("[loss]\nrank_slope = 0", "rank_slope 0.0: must be in"),
+        ("[loss]\nlambda_rank = 1\n[head]\noutputs = 'diagonal'", "lambda_rank 1.0 with outputs 'diagonal'"),
     ],
 )
 def test_a_wrong_recipe_is_told_by_name(tmp_path: Path, text: str, message: str) -> None:

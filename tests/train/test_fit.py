@@ -72,6 +72,20 @@ def test_resuming_ends_with_the_same_weights_bit_for_bit(
         np.testing.assert_array_equal(values, resumed[name], err_msg=name)
 
 
+def test_the_ranking_loss_takes_part_by_its_weight(tmp_path: Path) -> None:
+    features, _ = blurry_world()
+    logs = []
+    for weight in (0.0, 4.0):
+        folder = tmp_path / f"{weight:g}"
+        fit_head(features, small_recipe(loss=LossConfig(lambda_rank=weight, rank_fmr=0.1)), folder)
+        logs.append([json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()])
+    without, with_it = logs
+    assert {line["ranking"] for line in without} == {0.0}
+    for line in with_it:
+        assert line["ranking"] > 0
+        assert line["loss"] == pytest.approx(line["likelihood"] + 4 * line["ranking"], rel=1e-5)
+
+
 def test_only_two_checkpoints_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fit, "CHECKPOINT_EVERY", 30)
     fit_head(blurry_world()[0], small_recipe(), tmp_path)

@@ -111,10 +111,12 @@ Identification = Literal["semi_hard", "all", "contrastive"]
 
 @dataclass(frozen=True, slots=True)
 class LossConfig:
-    """``L = L_S + lambda_c L_C + lambda_id L_Id`` (section 4 of the paper), and the variants of each term.
+    """``L = L_S + lambda_c L_C + lambda_id L_Id`` (section 4 of the paper), the variants of each term, and one of ours.
 
     Attributes:
         lambda_c, lambda_id: the weights; a term of weight 0 is not computed.
+        lambda_rank: the weight of L_R, which the paper does not have; for one variance a face.
+        rank_fmr, rank_slope: see :func:`probface.loss.ranking.ranking_loss`.
         constraint, constraint_reduction, detach_mean: see :func:`probface.loss.output_constraint.output_constraint`.
         margin, mining: see :func:`probface.loss.identification.identity_preserving`; ``contrastive`` takes its place.
         over_dimensions: see :func:`probface.loss.mls.mls_loss`.
@@ -122,6 +124,9 @@ class LossConfig:
 
     lambda_c: float = 0.0
     lambda_id: float = 0.0
+    lambda_rank: float = 0.0
+    rank_fmr: float = 0.01
+    rank_slope: float = 2.0
     constraint: Form = "absolute"
     constraint_reduction: Reduction = "mean"
     detach_mean: bool = True
@@ -130,8 +135,13 @@ class LossConfig:
     over_dimensions: OverDimensions = "mean"
 
     def __post_init__(self) -> None:
-        if self.lambda_c < 0 or self.lambda_id < 0:
-            raise InvalidValue(f"lambda_c {self.lambda_c}, lambda_id {self.lambda_id}: must be 0 or more")
+        for name in ("lambda_c", "lambda_id", "lambda_rank"):
+            if getattr(self, name) < 0:
+                raise InvalidValue(f"loss: {name} {getattr(self, name)}: must be 0 or more")
+        if not (0 < self.rank_fmr <= 1 and self.rank_slope > 0):
+            raise InvalidValue(
+                f"loss: rank_fmr {self.rank_fmr}, rank_slope {self.rank_slope}: must be in (0, 1], and above 0"
+            )
 
 
 def check_schedule(momentum: float, weight_decay: float, milestones: tuple[float, ...]) -> None:
@@ -202,6 +212,8 @@ class HeadRecipe(Recipe):
             raise InvalidValue(f"seed {self.seed}: must be 0 or more")
         if not self.data.calibration_folds:
             raise InvalidValue("data.calibration_folds: none; a head needs people to measure its thresholds on")
+        if self.loss.lambda_rank > 0 and self.head.outputs != "scalar":
+            raise InvalidValue(f"loss: lambda_rank {self.loss.lambda_rank} with outputs 'diagonal': must be 0 there")
         states = [variant.state for variant in self.variants]
         if "clean" not in states or len(set(states)) != len(states):
             raise InvalidValue(f"variants {states}: each state once, and 'clean' among them")

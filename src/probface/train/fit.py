@@ -18,6 +18,7 @@ from probface.loss.identification import contrastive, distance_matrix, identity_
 from probface.loss.mls import mls_loss
 from probface.loss.output_constraint import output_constraint
 from probface.loss.pairs import Pairs
+from probface.loss.ranking import ranking_loss
 from probface.nn.uncertainty_head import UncertaintyHead
 from probface.train import checkpoint
 from probface.train.config import HeadRecipe, LossConfig, OptimiserConfig
@@ -39,6 +40,7 @@ class StepLog:
     likelihood: float
     constraint: float
     identification: float
+    ranking: float
     sigma_sq_min: float
     sigma_sq_median: float
     sigma_sq_max: float
@@ -122,6 +124,7 @@ class Terms:
     likelihood: Tensor
     constraint: Tensor
     identification: Tensor
+    ranking: Tensor
     log_sigma_sq: Tensor
 
 
@@ -152,10 +155,10 @@ def training_step(
 
 
 def loss_terms(mu: Tensor, log_sigma_sq: Tensor, pairs: Pairs, loss: LossConfig) -> Terms:
-    """``L = L_S + lambda_C L_C + lambda_Id L_Id``; a term of weight 0 is not computed."""
+    """``L = L_S + lambda_C L_C + lambda_Id L_Id + lambda_R L_R``; a term of weight 0 is not computed."""
     cos = mu @ mu.T
     likelihood = mls_loss(mu, log_sigma_sq, pairs, over_dimensions=loss.over_dimensions, cos=cos)
-    constraint = identification = torch.zeros((), device=mu.device)
+    constraint = identification = ranking = torch.zeros((), device=mu.device)
     if loss.lambda_c > 0:
         constraint = output_constraint(
             log_sigma_sq, form=loss.constraint, reduction=loss.constraint_reduction, detach_mean=loss.detach_mean
@@ -166,8 +169,10 @@ def loss_terms(mu: Tensor, log_sigma_sq: Tensor, pairs: Pairs, loss: LossConfig)
             identification = contrastive(distance, pairs, margin=loss.margin)
         else:
             identification = identity_preserving(distance, pairs, margin=loss.margin, mining=loss.mining)
-    total = likelihood + loss.lambda_c * constraint + loss.lambda_id * identification
-    return Terms(total, likelihood, constraint, identification, log_sigma_sq)
+    if loss.lambda_rank > 0:
+        ranking = ranking_loss(cos, log_sigma_sq, pairs, fmr=loss.rank_fmr, slope=loss.rank_slope)
+    total = likelihood + loss.lambda_c * constraint + loss.lambda_id * identification + loss.lambda_rank * ranking
+    return Terms(total, likelihood, constraint, identification, ranking, log_sigma_sq)
 
 
 def sgd(head: UncertaintyHead, config: OptimiserConfig) -> torch.optim.SGD:
@@ -215,7 +220,7 @@ def genuine_pairs(labels: NDArray[np.int64], images: NDArray[np.int64]) -> Pairs
 
 
 def _refuse(terms: Terms, number: int) -> NoReturn:
-    named = {"L_S": terms.likelihood, "L_C": terms.constraint, "L_Id": terms.identification}
+    named = {"L_S": terms.likelihood, "L_C": terms.constraint, "L_Id": terms.identification, "L_R": terms.ranking}
     bad = [f"{name} is {value.item()}" for name, value in named.items() if not torch.isfinite(value)]
     raise TrainingError(
         f"step {number}: {', '.join(bad) or 'the sum of the terms overflows'}; lower optimiser.lr or the weight of "
@@ -232,6 +237,7 @@ def _log_line(step: int, steps: int, terms: Terms, speed: float) -> StepLog:
         likelihood=terms.likelihood.item(),
         constraint=terms.constraint.item(),
         identification=terms.identification.item(),
+        ranking=terms.ranking.item(),
         sigma_sq_min=sigma_sq.min().item(),
         sigma_sq_median=sigma_sq.median().item(),
         sigma_sq_max=sigma_sq.max().item(),
