@@ -44,10 +44,8 @@ def test_calibrate_writes_a_model_and_says_what_it_measured(people: Path, tmp_pa
     assert "FMR 0.001: insufficient data; it takes 10000 impostor pairs" in text
 
     assert run(["models", "show", str(out)]) == 0
-    assert "training people named by digest: 1163" in capsys.readouterr().out
-    assert run(["models", "show", str(out), "--json"]) == 0
     shown = capsys.readouterr().out
-    assert json.loads(shown)["training_people"] == 1163
+    assert "training people named by digest: 1163" in shown
     assert contract.training_people[0] not in shown
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import Annotated
 
 import typer
@@ -60,8 +59,7 @@ def show_command(
         return 0
     contract = resolve_model(model).contract
     if as_json:
-        people = len(contract.training_people)  # their digests say nothing to who reads this
-        print_json(json.loads(contract.to_json()) | {"training_people": people})
+        print(contract.to_json())
         return 0
     print(f"{printable(contract.name)}: mu of {contract.dim}, sigma_sq of {contract.sigma_sq_width}")
     print(
