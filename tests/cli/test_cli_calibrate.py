@@ -41,7 +41,7 @@ def test_calibrate_writes_a_model_and_says_what_it_measured(people: Path, tmp_pa
     text = capsys.readouterr().out
     assert text.startswith(f"{out}: ")
     assert "thresholds measured on the door" in text
-    assert "FMR 0.001: insufficient data; it takes 10000 impostor pairs" in text
+    assert "FMR 0.001: insufficient data; it takes 10,000 impostor pairs" in text
 
     assert run(["models", "show", str(out)]) == 0
     shown = capsys.readouterr().out
@@ -54,7 +54,7 @@ def test_calibrate_writes_a_model_and_says_what_it_measured(people: Path, tmp_pa
     [
         (["--out", "m.pt"], "must end in .onnx"),
         (["--out", "m.onnx", "--fmr", "2"], "between 0 and 1"),
-        (["--out", "m.onnx", "--fmr", "1e-6"], "needs at least 10000000 impostor comparisons"),
+        (["--out", "m.onnx", "--fmr", "1e-6"], "needs at least 10,000,000 impostor comparisons"),
         (["--out", "m.onnx", "--faces", "all"], "Invalid value for '--faces'"),
         ([], "Missing option '--out'"),
     ],

@@ -143,5 +143,5 @@ def test_rates_of_choice_and_a_quality_scale_that_stays() -> None:
 
 
 def test_too_few_people_are_told() -> None:
-    with pytest.raises(InsufficientData, match="needs at least 1000 impostor comparisons, found"):
+    with pytest.raises(InsufficientData, match="needs at least 1,000 impostor comparisons, found"):
         calibrated(5)

@@ -115,7 +115,7 @@ def test_invariants(seed: int) -> None:
 def test_too_few_non_mated_searches() -> None:
     rng = np.random.default_rng(0)
     found = Searches(np.array([3.0]), np.array([1]), rng.normal(size=999), 5)
-    with pytest.raises(InsufficientData, match=r"FPIR 0\.01 needs at least 1000 non-mated searches, found 999"):
+    with pytest.raises(InsufficientData, match=r"FPIR 0\.01 needs at least 1,000 non-mated searches, found 999"):
         threshold_at_fpir(found, 0.01)
     enough = Searches(np.array([3.0]), np.array([1]), rng.normal(size=1000), 5)
     threshold = threshold_at_fpir(enough, 0.01)

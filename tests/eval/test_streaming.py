@@ -148,7 +148,7 @@ def test_empty_blocks_and_no_rate() -> None:
 
 def test_too_few_impostors() -> None:
     blocks = in_blocks(np.arange(1000, dtype=np.float32), np.arange(1000) % 10 == 0, 100)
-    with pytest.raises(InsufficientData, match=r"FMR 0\.01 needs at least 1000 impostor comparisons, found 900"):
+    with pytest.raises(InsufficientData, match=r"FMR 0\.01 needs at least 1,000 impostor comparisons, found 900"):
         operating_points(blocks, (0.1, 0.01))
     assert operating_points(blocks, (0.01,), allow_few=True).points[0].false_matches == 9
 

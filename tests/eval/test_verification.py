@@ -91,7 +91,7 @@ def test_tmr_at_fmr_against_scikit_learn() -> None:
 
 def test_too_few_impostors() -> None:
     genuine, impostor = np.ones(3), np.arange(500.0)
-    with pytest.raises(InsufficientData, match=r"FMR 0\.001 needs at least 10000 .* found 500; ask for 0\.02"):
+    with pytest.raises(InsufficientData, match=r"FMR 0\.001 needs at least 10,000 .* found 500; ask for 0\.02"):
         tmr_at_fmr(genuine, impostor, 1e-3)
     assert tmr_at_fmr(genuine, impostor, 1e-3, allow_few=True) == 0
     assert tmr_at_fmr(genuine + 600, impostor, 0.02) == 1

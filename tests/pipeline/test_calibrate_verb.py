@@ -191,7 +191,7 @@ def test_what_is_refused_leaves_nothing_and_harms_nothing(model: Path, people: P
             calibrated(model, people, out, fmrs=bad)
     with pytest.raises(InvalidValue, match="images per person 0"):
         calibrated(model, people, out, images_per_person=0)
-    with pytest.raises(InsufficientData, match=r"FMR 1e-06 needs at least 10000000 impostor comparisons"):
+    with pytest.raises(InsufficientData, match=r"FMR 1e-06 needs at least 10,000,000 impostor comparisons"):
         calibrated(model, people, out, degrade=False, fmrs=(1e-6,))
     with pytest.raises(DataError, match="no such file or folder"):
         calibrated(model, tmp_path / "nowhere", out)

@@ -75,13 +75,13 @@ def test_ties_at_the_threshold_count_as_no_match() -> None:
         (
             5000,
             1e-5,
-            "FMR 1e-05 needs at least 1000000 impostor comparisons, found 5000; ask for 0.002 or above, "
+            "FMR 1e-05 needs at least 1,000,000 impostor comparisons, found 5,000; ask for 0.002 or above, "
             "or bring more people",
         ),
         (
             3000,
             1e-3,
-            "FMR 0.001 needs at least 10000 impostor comparisons, found 3000; ask for 0.0034 or above, "
+            "FMR 0.001 needs at least 10,000 impostor comparisons, found 3,000; ask for 0.0034 or above, "
             "or bring more people",
         ),
         (9, 0.5, "FMR 0.5 needs at least 20 impostor comparisons, found 9; bring more people"),
@@ -100,7 +100,7 @@ def test_what_is_asked_for_instead_is_enough(count: int, fmr: float) -> None:
         require_impostors(count, fmr)
     except InsufficientData as error:
         words = str(error).split()
-        require_impostors(int(words[words.index("least") + 1]), fmr)
+        require_impostors(int(words[words.index("least") + 1].replace(",", "")), fmr)
         if "ask" in words:
             rate = float(words[words.index("ask") + 2])
             require_impostors(count, rate)

@@ -106,6 +106,6 @@ def _print_text(document: dict[str, Any]) -> None:
             f"({entry['false_matches']} of {entry['impostor_pairs']} pairs, 95 % upper bound {entry['fmr_upper']:.2g})"
         )
     for rate in document["insufficient_data"]:
-        print(f"  FMR {rate:g}: insufficient data; it takes {10 / rate:.0f} impostor pairs")
+        print(f"  FMR {rate:g}: insufficient data; it takes {10 / rate:,.0f} impostor pairs")
     if document["beyond_the_limit"]:
         print(f"  {document['beyond_the_limit']} further people were not needed")

@@ -37,9 +37,16 @@ def threshold_at(impostor_scores: NDArray[np.floating], fmr: float) -> float:
     scores = finite_scores(impostor_scores, "impostor")
     if not 0 <= fmr < 1:
         raise InvalidValue(f"FMR {fmr}: must be at least 0 and below 1")
-    allowed = math.floor(fmr * len(scores) + 1e-9)
-    rank = len(scores) - 1 - allowed
+    rank = len(scores) - 1 - allowed_false_matches(len(scores), fmr)
     return float(np.partition(scores, rank)[rank])
+
+
+def allowed_false_matches(count: int, fmr: float) -> int:
+    """How many of ``count`` impostors may match at a rate: the whole number at or below ``fmr * count``.
+
+    A product that rounding left just below a whole number counts as that number: 0.29 of 100 are 29.
+    """
+    return math.floor(fmr * count + 1e-9)
 
 
 def require_impostors(count: int, fmr: float) -> None:
@@ -50,13 +57,13 @@ def require_impostors(count: int, fmr: float) -> None:
     """
     if count * fmr >= EXPECTED_FALSE_MATCHES * (1 - 1e-9):
         return
-    needed = math.ceil(EXPECTED_FALSE_MATCHES / fmr - 1e-3) if fmr > 0 else math.inf
+    needed: float = math.ceil(EXPECTED_FALSE_MATCHES / fmr - 1e-3) if fmr > 0 else math.inf
     lowest = EXPECTED_FALSE_MATCHES / max(count, 1)
     # Rounded up to two digits: a rate that was rounded down would be refused in its turn.
     scale = 10.0 ** (1 - math.floor(math.log10(lowest)))
     lowest = math.ceil(lowest * scale - 1e-9) / scale
     mend = f"ask for {lowest:g} or above, or bring more people" if lowest < 1 else "bring more people"
-    raise InsufficientData(f"FMR {fmr:g} needs at least {needed} impostor comparisons, found {count}; {mend}")
+    raise InsufficientData(f"FMR {fmr:g} needs at least {needed:,} impostor comparisons, found {count:,}; {mend}")
 
 
 def rate_upper_bound(events: int, trials: int, confidence: float = 0.95) -> float:

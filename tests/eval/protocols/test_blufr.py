@@ -257,9 +257,9 @@ def test_nothing_left(small: tuple[BlufrLists, Embeddings]) -> None:
 def test_too_few(small: tuple[BlufrLists, Embeddings]) -> None:
     lists, embedded = small
     table = FaceTable(lists.names, embedded)
-    with pytest.raises(InsufficientData, match=r"FMR 0\.001 needs at least 10000"):
+    with pytest.raises(InsufficientData, match=r"FMR 0\.001 needs at least 10,000"):
         judge_blufr(lists, table, "cosine")
-    with pytest.raises(InsufficientData, match=r"FPIR 0\.01 needs at least 1000"):
+    with pytest.raises(InsufficientData, match=r"FPIR 0\.01 needs at least 1,000"):
         judge_blufr(lists, table, "cosine", BlufrOptions(fmrs=(0.1,)))
 
 

@@ -115,7 +115,7 @@ def test_too_few_and_too_large_rates(monkeypatch: pytest.MonkeyPatch) -> None:
     probes, distractors = table(rng, 6, "p"), table(rng, 50, "d")
     found = search_distractors(probes, list("aabbcc"), distractors, "cosine", sizes=(10, 50), draws=1)
     assert len(found.highest) == 100
-    with pytest.raises(InsufficientData, match=r"FMR 1e-06 needs at least 10000000 impostor comparisons, found 300"):
+    with pytest.raises(InsufficientData, match=r"FMR 1e-06 needs at least 10,000,000 impostor comparisons, found 300"):
         found.tmr(1e-6)
     assert found.threshold(1e-6, allow_few=True) == found.highest[0]
     for fmr in (0.34, 0.0):

@@ -100,7 +100,7 @@ def test_tmr_by_hand_and_with_too_few() -> None:
     found = TemplateScores(scores, first == second, first, second, 2)
     assert found.tmr(0.1) == 0.5
     assert found.tmrs((0.1, 0.05)) == (0.5, None)
-    with pytest.raises(InsufficientData, match=r"FMR 0\.01 needs at least 1000"):
+    with pytest.raises(InsufficientData, match=r"FMR 0\.01 needs at least 1,000"):
         found.tmr(0.01)
     assert found.tmr(0.01, allow_few=True) == 0
     assert len(found) == 104

@@ -74,7 +74,7 @@ def test_both_tasks_over_splits() -> None:
     assert over.per_split == pytest.approx(tmrs)
     assert (over.mean, over.standard_deviation) == pytest.approx((np.mean(tmrs), np.std(tmrs, ddof=1)))
     assert rank_rate_over_splits(searched, 1).per_split == pytest.approx(rates)
-    with pytest.raises(InsufficientData, match=r"FMR 0\.001 needs at least 10000"):
+    with pytest.raises(InsufficientData, match=r"FMR 0\.001 needs at least 10,000"):
         tmr_over_splits(verified, 1e-3)
     with pytest.raises(InsufficientData, match=r"FPIR 0\.1 needs at least 100 non-mated"):
         tpir_over_splits(searched, 0.1)

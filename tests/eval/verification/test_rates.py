@@ -117,7 +117,7 @@ def test_thresholds_against_counting(crowd: Make, candidate: MakeCandidate) -> N
         coins = 1.96 * np.sqrt(row.fmr * (1 - row.fmr) / len(impostor))
         assert row.fmr_low < row.fmr - coins < row.fmr + coins < row.fmr_high
     assert (rows[2].threshold, rows[2].fmr_low, rows[2].tmr) == (None, None, None)
-    assert rows[2].note.startswith("insufficient data: FMR 1e-06 needs at least 10000000")
+    assert rows[2].note.startswith("insufficient data: FMR 1e-06 needs at least 10,000,000")
     taken = decision(trial, replace(FEW, fmr=1e-2))
     assert taken is not None
     assert (taken.fmr, taken.threshold) == (1e-2, rows[1].threshold)

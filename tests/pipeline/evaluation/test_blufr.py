@@ -245,7 +245,7 @@ def test_what_is_not_there(images: Path, data: Path, tmp_path: Path) -> None:
         evaluate("blufr", data, tmp_path / "out", **asked)
     names = read_blufr(images / "blufr" / "blufr_lfw_config.mat").names
     asked["embeddings"] = (write_faces(tmp_path / "y.npz", drawn_faces(names, [n[:9] for n in names])),)
-    with pytest.raises(InsufficientData, match=r"FMR 0\.001 needs at least 10000"):
+    with pytest.raises(InsufficientData, match=r"FMR 0\.001 needs at least 10,000"):
         evaluate("blufr", images, tmp_path / "out", judge=JudgeOptions(fmrs=(1e-3,)), **asked)
 
 

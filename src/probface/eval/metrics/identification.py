@@ -177,8 +177,8 @@ def require_non_mated(count: int, fpir: float) -> None:
     if count * fpir < EXPECTED_FALSE_MATCHES * (1 - 1e-9):
         needed = math.ceil(EXPECTED_FALSE_MATCHES / fpir - 1e-3)
         raise InsufficientData(
-            f"FPIR {fpir:g} needs at least {needed} non-mated searches, found {count}; ask for a larger rate, or bring "
-            "more people who are not enrolled"
+            f"FPIR {fpir:g} needs at least {needed:,} non-mated searches, found {count:,}; ask for a larger rate, or "
+            "bring more people who are not enrolled"
         )
 
 

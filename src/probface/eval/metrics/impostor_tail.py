@@ -6,13 +6,12 @@ score is compared with the lowest of those held; hardly any is above it after th
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
 from probface.errors import InvalidValue
 from probface.eval.metrics.verification import Scores
+from probface.score.calibration import allowed_false_matches
 
 CHUNK = 1 << 17
 """Scores compared at once: they stay in the processor's cache."""
@@ -68,7 +67,7 @@ class ImpostorTail:
         return int(np.count_nonzero(self._prune() > threshold))
 
     def _allowed(self, fmr: float) -> int:
-        return math.floor(fmr * self.count + 1e-9)
+        return allowed_false_matches(self.count, fmr)
 
     def _prune(self) -> Scores:
         """Hold the highest only, and all from now on must be above the lowest of them."""

@@ -7,7 +7,6 @@ float32 and 64 MiB if float64.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -27,7 +26,7 @@ from probface.eval.metrics.score_digits import (
     highest_values,
 )
 from probface.eval.metrics.verification import Roc
-from probface.score.calibration import require_impostors
+from probface.score.calibration import allowed_false_matches, require_impostors
 
 MOST_RATES = 16
 """Rates in one call; bounds the memory."""
@@ -99,7 +98,7 @@ def operating_points(
     impostors = int(counts[0].sum()) - genuine
     _check_kinds(genuine, impostors, () if allow_few else fmrs)
     equal = Descent(lambda false, true: false / impostors + true / genuine - 1 >= 0)
-    rates = [Descent(_more_than(math.floor(fmr * impostors + 1e-9))) for fmr in fmrs]
+    rates = [Descent(_more_than(allowed_false_matches(impostors, fmr))) for fmr in fmrs]
     _descend(reader, counts, [equal, *rates])
     points = tuple(
         OperatingPoint(fmr, rate.value(reader.dtype), rate.impostors[0], rate.genuine[0] / genuine)

@@ -22,7 +22,7 @@ from probface.errors import DataError, InsufficientData, InvalidValue
 from probface.eval.face_table import FaceTable
 from probface.match.matrix import score_matrix
 from probface.score.by_metric import paired_scores
-from probface.score.calibration import require_impostors
+from probface.score.calibration import allowed_false_matches, require_impostors
 from probface.types import FloatArray, Metric
 
 SIZES = (10, 100, 1_000, 10_000, 100_000, 1_000_000)
@@ -81,7 +81,7 @@ class DistractorScores:
         """
         if not allow_few:
             require_impostors(self.impostors, fmr)
-        allowed = math.floor(fmr * self.impostors + 1e-9)
+        allowed = allowed_false_matches(self.impostors, fmr)
         if not (fmr > 0 and allowed < len(self.highest)):
             kept = len(self.highest) / self.impostors
             raise InvalidValue(

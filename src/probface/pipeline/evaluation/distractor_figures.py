@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -16,6 +15,7 @@ from probface.eval.results import INSUFFICIENT, Chart, ChartAxis, Figure, Sectio
 from probface.eval.verification.operating_points import shortage
 from probface.eval.verification.options import JudgeOptions
 from probface.eval.verification.rate import column
+from probface.score.calibration import allowed_false_matches
 
 RANKS = (1, 10)
 
@@ -84,7 +84,7 @@ def _rows(scores: DistractorScores, fmrs: Sequence[float]) -> list[_Row]:
         few = shortage(scores.impostors, fmr)
         if few:
             rows.append(_Row("TMR", {"fmr": fmr}, None, scores.impostors, few))
-        elif math.floor(fmr * scores.impostors + 1e-9) < len(scores.highest):  # larger ones were not kept, nor matter
+        elif allowed_false_matches(scores.impostors, fmr) < len(scores.highest):  # larger ones were not kept
             hits = (scores.mate_scores > scores.threshold(fmr)).astype(np.float64)
             rows.append(_Row("TMR", {"fmr": fmr}, hits, scores.impostors))
     return rows
