@@ -8,6 +8,7 @@ import sqlite3
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from photos import portrait, save
@@ -27,9 +28,11 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save(folder / f"collins-{number}.png", portrait(300 + 40 * number, noise=4.0 * number, seed=number))
     (folder / "hopper.jpg").write_bytes(_carried(*PORTRAITS["hopper.jpg"]))
     save(folder / "wall.png", np.full((300, 300, 3), 120, np.uint8))
-    onnx = resolve_model("sface").onnx
-    assert isinstance(onnx, bytes)
-    (folder / "other.onnx").write_bytes(onnx)
+    network = resolve_model("sface").onnx
+    assert isinstance(network, bytes)
+    other = onnx.load_model_from_string(network)
+    other.producer_name = "somebody else"
+    (folder / "other.onnx").write_bytes(other.SerializeToString())
     enroll("Eileen Collins", [folder / "collins-0.png", folder / "collins-1.png"], folder / "g.db")
     enroll("Hopper", folder / "hopper.jpg", folder / "g.db")
     return folder

@@ -61,6 +61,18 @@ def test_the_bound_counts_the_references(templates: Templates, tmp_path: Path) -
         assert one.threshold == 9.0
 
 
+def test_the_model_that_asks_brings_its_own_thresholds(tmp_path: Path) -> None:
+    """As after ``probface calibrate``: the digest is the gallery's, the thresholds are new."""
+    with gallery_of(tmp_path / "faces.db", people(10), thresholds=(entry(1e-3, 2.0),)) as gallery:
+        ours = gallery.settings.model
+        assert ours.contract is not None
+        calibrated = dataclasses.replace(
+            ours, contract=dataclasses.replace(ours.contract, thresholds=(entry(1e-3, 3.0),))
+        )
+        for model, threshold in ((ours, 2.0), (calibrated, 3.0), (ours, 2.0)):
+            assert gallery.identify(faces(0, 1), model=model, fpir=0.01).threshold == threshold
+
+
 def test_the_bound_ends_with_one_more(tmp_path: Path) -> None:
     with gallery_of(tmp_path / "faces.db", people(10), thresholds=(entry(1e-3, 2.0),)) as gallery:
         model = gallery.settings.model

@@ -1,10 +1,12 @@
 """From photographs into a gallery and back to a name, with the default model."""
 
+import dataclasses
 import hashlib
 import io
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 import probface
@@ -14,6 +16,7 @@ from probface.errors import DataError, InvalidValue, ModelNotFound, NoFace, Stor
 from probface.face.image import encode_png, read_image
 from probface.gallery.gallery import Gallery
 from probface.gallery.records import GallerySettings
+from probface.models.graft import set_contract
 from probface.models.registry import ResolvedModel, resolve_model
 from probface.pipeline.enroll import enroll
 from probface.pipeline.gallery_import import declared_model
@@ -141,16 +144,29 @@ def test_settings_are_fixed_when_the_gallery_is_made(photos: Path, recogniser: R
         enroll("A", image, tmp_path / "h.db", model=recogniser, estimator="most")  # type: ignore[arg-type]
 
 
-def same_model_in_a_file(path: Path) -> Path:
-    """The default model under another digest."""
-    onnx = resolve_model("sface").onnx
-    assert isinstance(onnx, bytes)
-    path.write_bytes(onnx)
+def in_a_file(path: Path, producer: str | None = None) -> Path:
+    """The default model as a file; with a producer its graph is another one."""
+    network = resolve_model("sface").onnx
+    assert isinstance(network, bytes)
+    model = onnx.load_model_from_string(network)
+    if producer is not None:
+        model.producer_name = producer
+    path.write_bytes(model.SerializeToString())
     return path
 
 
+def test_the_same_model_in_a_file_opens_the_gallery(place: Path, photos: Path, tmp_path: Path) -> None:
+    """Also with thresholds measured anew: the digest is of what makes the vectors."""
+    path = in_a_file(tmp_path / "mine.onnx")
+    model = onnx.load(path)
+    set_contract(model, dataclasses.replace(resolve_model("sface").contract, thresholds=(), histograms=()))
+    onnx.save(model, path)
+    assert resolve_model(path).digest == resolve_model("sface").digest
+    enroll("A", photos / "collins-0.png", place, model=path)
+
+
 def test_another_model_is_refused_by_name(place: Path, photos: Path, tmp_path: Path) -> None:
-    other = same_model_in_a_file(tmp_path / "other.onnx")
+    other = in_a_file(tmp_path / "other.onnx", "somebody else")
     for call in (lambda: enroll("A", "missing.png", place, model=other), lambda: identify("x", place, model=other)):
         with pytest.raises(InvalidValue, match=r"model 'sface' \(.{12}\): gallery .*g.db holds embeddings of model"):
             call()

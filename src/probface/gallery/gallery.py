@@ -190,7 +190,7 @@ class Gallery:
 
         Args:
             probe: one row.
-            model: what made it.
+            model: what made it; its own thresholds decide, where it has any.
             top: how many candidates to show.
             fpir: share of the probes of people who are not enrolled that may get a name; in (0, 1).
             metric: ``fastmls``, ``mls`` or ``cosine``.
@@ -208,7 +208,13 @@ class Gallery:
         while True:
             with self._index.current() as now:
                 rule = self._open_set.rule(
-                    now, self.settings, metric, fpir, lambda: self.counts().references, threads=threads
+                    now,
+                    self.settings,
+                    metric,
+                    fpir,
+                    lambda: self.counts().references,
+                    contract=model.contract,
+                    threads=threads,
                 )
                 scores, identities = now.best(probe, top, metric, threads)
             named = self._named(scores, identities)

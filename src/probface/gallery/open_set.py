@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from probface.contract import ModelContract
+from probface.contract import ModelContract, Threshold
 from probface.errors import InsufficientData, InvalidValue
 from probface.gallery.records import GallerySettings
 from probface.gallery.searched import Scores, Searched
@@ -60,7 +60,7 @@ class OpenSet:
     def __init__(self) -> None:
         self._measuring = threading.Lock()
         self._of: tuple[int, str] | None = None
-        self._rules: dict[tuple[Metric, float], Rule] = {}
+        self._rules: dict[tuple[Metric, float, tuple[Threshold, ...]], Rule] = {}
 
     def rule(
         self,
@@ -70,9 +70,13 @@ class OpenSet:
         fpir: float,
         references: Callable[[], int],
         *,
+        contract: ModelContract | None = None,
         threads: int = 0,
     ) -> Rule:
         """The rule for a gallery as it is; ``references`` counts what is enrolled.
+
+        The thresholds are those of ``contract``, what the model that asks says of itself, and else of the contract that
+        the gallery was made with: a model that was calibrated since then decides by its new ones.
 
         Raises:
             InvalidValue: a rate outside (0, 1).
@@ -84,21 +88,22 @@ class OpenSet:
         with self._measuring:
             if self._of != (searched.generation, searched.model) or searched.generation < 0:
                 self._of, self._rules = (searched.generation, searched.model), {}
-            if (metric, fpir) not in self._rules:
-                self._rules[metric, fpir] = _found(searched, settings, metric, fpir, references, threads)
-            return self._rules[metric, fpir]
+            says = contract or settings.model.contract
+            asked = metric, fpir, () if says is None else says.thresholds
+            if asked not in self._rules:
+                self._rules[asked] = _found(searched, says, metric, fpir, references, threads)
+            return self._rules[asked]
 
 
 def _found(
     searched: Searched,
-    settings: GallerySettings,
+    contract: ModelContract | None,
     metric: Metric,
     fpir: float,
     references: Callable[[], int],
     threads: int,
 ) -> Rule:
     """The model's threshold where it reaches, or what the gallery itself shows."""
-    contract = settings.model.contract
     bound = bounded(contract, searched.rows, references, metric, fpir)
     if bound is not None:
         return bound

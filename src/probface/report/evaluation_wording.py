@@ -57,8 +57,10 @@ def value_with_interval(figure: Figure) -> str:
     digits = _digits(figure)
     sign = "+" if figure.relation == "difference" else ""
     text = f'<span class="number">{_number(figure.value, figure, digits, sign)}{_unit(figure)}</span>'
-    if figure.low is not None and figure.high is not None:
-        ends = ", ".join(_number(end, figure, digits, sign) for end in (figure.low, figure.high))
+    if figure.low is not None or figure.high is not None:
+        ends = ", ".join(
+            "\u2013" if end is None else _number(end, figure, digits, sign) for end in (figure.low, figure.high)
+        )
         text += f' <span class="interval">[{ends}]</span>'
     return text + (f'<span class="remark">{shown(figure.note)}</span>' if figure.note else "")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,6 +74,21 @@ class EvaluationRequest:
     progress: Progress = silent
 
     def __post_init__(self) -> None:
+        for name in ("models", "embeddings", "metrics"):
+            value = getattr(self, name)
+            if isinstance(value, str | os.PathLike):
+                raise InvalidValue(f"{name} {value!r}: must be a row of them; write ({value!r},)")
+            object.__setattr__(self, name, tuple(value))
+        for name in ("data", "out", "measures", "distractors"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else Path(value))
+        object.__setattr__(self, "embeddings", tuple(map(Path, self.embeddings)))
+        if not isinstance(self.judge, JudgeOptions):
+            raise InvalidValue(f"judge {self.judge!r}: must be JudgeOptions")
+        if self.missing not in ("error", "skip"):
+            raise InvalidValue(f"missing {self.missing!r}: must be 'error' or 'skip'")
+        if self.max_images < 2:
+            raise InvalidValue(f"max_images {self.max_images}: must be 2 or more")
         if not self.models and not self.embeddings:
             raise InvalidValue("nothing to judge: name a model, or a file of embeddings")
         if len({*self.models}) + len({*self.embeddings}) != len(self.models) + len(self.embeddings):
