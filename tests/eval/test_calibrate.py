@@ -117,6 +117,15 @@ def test_the_bound_is_the_larger_of_pairs_and_people() -> None:
     )
 
 
+def test_without_a_false_match_the_bound_is_that_of_pairs() -> None:
+    """One score for all: no resample of the people has a false match, and the pairs are not endless all the same."""
+    alike = np.repeat(np.eye(1, DIM), len(world(60)[0]), axis=0)
+    contract, _, _ = calibrated(60, mu=alike)
+    (largest, *_) = (entry for entry in contract.thresholds if entry.metric == "cosine")
+    assert largest.false_matches == 0
+    assert largest.fmr_upper == rate_upper_bound(0, largest.impostor_pairs) > 0
+
+
 def test_of_few_people_the_bound_is_that_of_pairs_and_the_description_says_so() -> None:
     contract, _, _ = calibrated(19)
     assert contract.data["held-out"] == "made-up people; too few people (19) for bounds by resampling them"

@@ -65,3 +65,18 @@ def test_too_few_comparisons_are_no_threshold() -> None:
 def test_folds_need_people(folds: int) -> None:
     with pytest.raises(InvalidValue, match=f"{folds} folds of 12"):
         cross_fit(*all_pairs(12, 3), [0.1], folds=folds)
+
+
+def test_a_missing_kind_is_named() -> None:
+    scores, first, second = all_pairs(30, 1)
+    with pytest.raises(InsufficientData, match="no genuine comparison among 435"):
+        cross_fit(scores, first, second, [0.1], folds=3)
+    with pytest.raises(InsufficientData, match="no impostor comparison among 435"):
+        cross_fit(scores, first, first, [0.1], folds=3)
+
+
+def test_a_resample_without_a_genuine_comparison_gives_no_interval() -> None:
+    scores, first, second = all_pairs(60, 1)
+    once = [np.append(values, 0) for values in (scores, first, second)]  # one genuine comparison alone
+    with pytest.raises(InsufficientData, match=r"of 50 resamples give 0 / 0"):
+        cross_fit(*once, [0.1], folds=3, resamples=50)

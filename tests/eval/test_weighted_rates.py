@@ -68,6 +68,8 @@ def test_weights_are_copies(seed: int, weights: np.ndarray, apart: float) -> Non
     if len(genuine) == 0 or len(impostor) == 0:
         with pytest.raises(InsufficientData, match="bring more people"):
             case.eer(weights)
+        with pytest.raises(InsufficientData, match="bring more people"):
+            BestErrorRate(case.scores, case.first, case.second)(weights)
         return
     assert case.eer(weights)[0] == pytest.approx(eer(genuine, impostor), abs=1e-12)
     np.testing.assert_allclose(
@@ -101,3 +103,13 @@ def test_the_lowest_error_rate_where_impostors_without_weight_lead() -> None:
     labels = np.repeat([False, True], [len(drawn), 2])
     best = best_accuracy(np.concatenate([drawn, genuine]), labels)
     assert rate(weights)[0] == pytest.approx(best.errors / len(labels), abs=1e-12)
+
+
+@pytest.mark.parametrize("weights", [[0, 1, 1], [2, 0, 0], [0, 0, 0]])
+def test_one_kind_alone_has_no_lowest_error_rate(weights: list[int]) -> None:
+    """One threshold decides it without errors: that is no figure."""
+    first, second = np.array([0, 0, 0, 1]), np.array([0, 1, 2, 2])
+    rate = BestErrorRate(np.array([0.9, 0.3, 0.2, 0.1]), first, second)
+    assert rate(np.ones(3, np.int64))[0] == 0
+    with pytest.raises(InsufficientData, match="a resample without a pair to count"):
+        rate(np.array(weights))

@@ -46,7 +46,7 @@ def test_interval_by_hand() -> None:
     figures = np.array([0.90, 0.92, 0.94])
     found = subset_interval(figures, kept=20, left_out=5, confidence=0.9)
     assert found.estimate == pytest.approx(0.92)
-    reach = scipy.stats.t.ppf(0.95, 2) * 0.02 * math.sqrt(20 / 5)
+    reach = scipy.stats.t.ppf(0.95, 2) * 0.02 * math.sqrt(20 / 5 + 1 / 3)
     assert (found.low, found.high) == pytest.approx((0.92 - reach, 0.92 + reach))
 
 
@@ -59,6 +59,17 @@ def test_standard_error_of_a_mean(kept: int) -> None:
     found = subset_interval(figures, kept, 120 - kept)
     error = (found.high - found.estimate) / scipy.stats.t.ppf(0.975, 3999)
     assert error == pytest.approx(values.std(ddof=1) / math.sqrt(120), rel=0.04)
+
+
+@pytest.mark.parametrize(("kept", "left_out", "subsets"), [(20, 40, 3), (15, 45, 4), (30, 30, 10)])
+def test_few_subsets_cover_as_they_promise(kept: int, left_out: int, subsets: int) -> None:
+    """The mean over few subsets is not the figure on all people: the interval must have room for both errors."""
+    rng, times = np.random.default_rng(1), 4000
+    values = rng.normal(size=(times, kept + left_out))
+    drawn = [rng.permuted(values, axis=1)[:, :kept].mean(axis=1) for _ in range(subsets)]
+    found = [subset_interval(figures, kept, left_out) for figures in np.stack(drawn, axis=1)]
+    covered = np.mean([one.low <= 0 <= one.high for one in found])
+    assert covered == pytest.approx(0.95, abs=0.012)
 
 
 def test_what_is_refused() -> None:

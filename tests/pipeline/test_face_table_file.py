@@ -5,11 +5,15 @@ import pytest
 
 from probface.contract import InputSpec, ModelContract
 from probface.errors import DataError, InvalidValue
-from probface.eval.face_table import NORM, UNCERTAINTY
-from probface.pipeline.face_table_file import face_table_from_file, with_measures
+from probface.eval.face_table import NORM, UNCERTAINTY, FaceTable
+from probface.pipeline.face_table_file import read_ready_faces, with_measures
 
 PATHS = np.array(["lfw/Anna/Anna_0001.jpg", "lfw/Anna/Anna_0002.jpg", "lfw/Bob/Bob_0001.jpg"])
 MU = np.array([[3, 4], [0, 2], [1, 0]], np.float32)
+
+
+def table_of(path: Path, **options: object) -> FaceTable:
+    return read_ready_faces(path, **options).table  # type: ignore[arg-type]
 
 
 def written(path: Path, **arrays: object) -> Path:
@@ -27,7 +31,7 @@ def test_any_file_with_paths_and_vectors_becomes_a_table(tmp_path: Path) -> None
         age=np.array(["old", "old", "young"]),  # no number: no measure
         boxes=np.zeros((3, 4)),
     )
-    table = face_table_from_file(file)
+    table = table_of(file)
     assert table.names == tuple(PATHS)
     np.testing.assert_allclose(table.embeddings.mu, [[0.6, 0.8], [0, 1], [1, 0]], atol=1e-7)
     assert {name: values.tolist() for name, values in table.measures.items()} == {
@@ -41,43 +45,45 @@ def test_any_file_with_paths_and_vectors_becomes_a_table(tmp_path: Path) -> None
 def test_the_protocols_names_choose_and_order_the_rows(tmp_path: Path) -> None:
     file = written(tmp_path / "e.npz", sharp=np.array([1.0, 2.0, 3.0]))
     names = ["Bob/Bob_0001", "Anna/Anna_0001"]
-    table = face_table_from_file(file, names=names, sigma_sq=0.5)
+    table = table_of(file, names=names, sigma_sq=0.5)
     assert table.names == tuple(names)
     assert table.measures["sharp"].tolist() == [3, 1]
     assert table.embeddings.sigma_sq.tolist() == [[0.5], [0.5]]
     with pytest.raises(DataError, match=r"'Carl/Carl_0001': not in .*e.npz, where names look like 'lfw/Anna"):
-        face_table_from_file(file, names=[*names, "Carl/Carl_0001"], sigma_sq=0.5)
-    kept = face_table_from_file(file, names=["Carl/Carl_0001", *names], sigma_sq=0.5, allow_missing=True)
+        table_of(file, names=[*names, "Carl/Carl_0001"], sigma_sq=0.5)
+    kept = table_of(file, names=["Carl/Carl_0001", *names], sigma_sq=0.5, allow_missing=True)
     assert kept.names == tuple(names)
 
 
 def test_a_constant_variance_is_said_and_not_guessed(tmp_path: Path) -> None:
     bare = written(tmp_path / "bare.npz")
     with pytest.raises(InvalidValue, match="has no sigma_sq; say which constant"):
-        face_table_from_file(bare)
+        table_of(bare)
     with pytest.raises(InvalidValue, match="must be positive"):
-        face_table_from_file(bare, sigma_sq=-1)
+        table_of(bare, sigma_sq=-1)
     full = written(tmp_path / "full.npz", sigma_sq=np.ones((3, 2), np.float32))
     with pytest.raises(InvalidValue, match="has variances of its own"):
-        face_table_from_file(full, sigma_sq=0.5)
-    assert face_table_from_file(full).embeddings.sigma_sq.shape == (3, 2)
+        table_of(full, sigma_sq=0.5)
+    assert table_of(full).embeddings.sigma_sq.shape == (3, 2)
 
 
 def test_the_quality_of_our_own_files_is_no_measure_beside_the_variance(tmp_path: Path) -> None:
-    contract = ModelContract("m", 2, 1, InputSpec(), "ab").to_json()
+    contract = ModelContract("m", 2, 1, InputSpec(), "ab")
     file = written(
         tmp_path / "e.npz",
         mu=np.eye(3, 2, dtype=np.float32) + np.array([[0, 0], [0, 0], [1, 0]], np.float32),
         sigma_sq=np.ones((3, 1), np.float32),
         quality=np.array([1, 2, 3]),
-        contract=contract,
+        contract=contract.to_json(),
         mirror_norm=np.ones(3),
     )
-    assert face_table_from_file(file).measures == {}
+    ready = read_ready_faces(file)
+    assert (ready.table.measures, ready.contract) == ({}, contract)
+    assert read_ready_faces(written(tmp_path / "bare.npz"), sigma_sq=1).contract is None
 
 
 def test_a_table_of_measures_is_joined_by_name(tmp_path: Path) -> None:
-    table = face_table_from_file(written(tmp_path / "e.npz"), sigma_sq=1)
+    table = table_of(written(tmp_path / "e.npz"), sigma_sq=1)
     lines = "path,fiqa, iso\nBob/Bob_0001.jpg,0.3,30\nlfw/Anna/Anna_0001.jpg,0.1,10\nAnna_0002,0.2,20\nCarl,9,9\n"
     (tmp_path / "q.csv").write_text(lines, encoding="utf-8")
     joined = with_measures(table, tmp_path / "q.csv")
@@ -85,7 +91,7 @@ def test_a_table_of_measures_is_joined_by_name(tmp_path: Path) -> None:
         "fiqa": [0.1, 0.2, 0.3],
         "iso": [10, 20, 30],
     }
-    again = face_table_from_file(tmp_path / "e.npz", sigma_sq=1, measures=tmp_path / "q.csv")
+    again = table_of(tmp_path / "e.npz", sigma_sq=1, measures=tmp_path / "q.csv")
     assert again.measures["iso"].tolist() == [10, 20, 30]
     with pytest.raises(DataError, match="measure 'fiqa' is in the embeddings' file, too"):
         with_measures(joined, tmp_path / "q.csv")
@@ -105,7 +111,7 @@ def test_a_table_of_measures_is_joined_by_name(tmp_path: Path) -> None:
     ],
 )
 def test_a_table_of_measures_that_will_not_do(tmp_path: Path, text: str, message: str) -> None:
-    table = face_table_from_file(written(tmp_path / "e.npz"), sigma_sq=1)
+    table = table_of(written(tmp_path / "e.npz"), sigma_sq=1)
     (tmp_path / "q.csv").write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=message):
         with_measures(table, tmp_path / "q.csv")
@@ -114,11 +120,11 @@ def test_a_table_of_measures_that_will_not_do(tmp_path: Path, text: str, message
 def test_files_that_will_not_do(tmp_path: Path) -> None:
     np.savez(tmp_path / "nameless.npz", mu=MU, sigma_sq=np.ones((3, 1), np.float32))
     with pytest.raises(DataError, match="no array 'path'"):
-        face_table_from_file(tmp_path / "nameless.npz")
+        table_of(tmp_path / "nameless.npz")
     with pytest.raises(DataError, match="no such file"):
-        face_table_from_file(tmp_path / "none.npz")
+        table_of(tmp_path / "none.npz")
     with pytest.raises(DataError, match="cannot be read as CSV"):
-        with_measures(face_table_from_file(written(tmp_path / "e.npz"), sigma_sq=1), tmp_path / "none.csv")
+        with_measures(table_of(written(tmp_path / "e.npz"), sigma_sq=1), tmp_path / "none.csv")
     odd = written(tmp_path / "odd.npz", blur=np.array([1, np.nan, 2]))
     with pytest.raises(InvalidValue, match=r"measure 'blur' of image 'lfw/Anna/Anna_0002.jpg' is nan"):
-        face_table_from_file(odd, sigma_sq=1)
+        table_of(odd, sigma_sq=1)

@@ -252,6 +252,17 @@ def test_a_picture_that_is_not_at_hand() -> None:
     assert page.count("no picture") == 13 + 2 * 8
 
 
+def test_of_people_who_trained_the_head_no_variance_is_shown() -> None:
+    full = evaluation()
+    errors = (replace(full.errors[0], sigma_sq_a=None), *full.errors[1:])
+    pages = [evaluation_page(results) for results in (full, replace(full, errors=errors))]
+    assert [page.count("trained the head</span>") for page in pages] == [0, 1]
+    variances = [page.count("<strong>&sigma;&sup2;") for page in pages]
+    assert variances == [14 + 2 * 8, 14 + 2 * 8 - 1]
+    read(pages[1])
+    assert Results.from_json(replace(full, errors=errors).to_json()).errors == errors
+
+
 def test_results_with_next_to_nothing_still_get_a_page() -> None:
     full = evaluation()
     text = words(evaluation_page(Results("bin", "t", (), full.systems[:1], (), full.provenance)))

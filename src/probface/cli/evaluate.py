@@ -87,18 +87,27 @@ def evaluate_command(
     ] = None,
     group_by: Annotated[str | None, typer.Option("--group-by", help="Which label, if there are several.")] = None,
     degrade: Annotated[
-        Mixture, typer.Option("--degrade", help="risk: how hard the degraded copies are degraded.")
-    ] = Mixture.moderate,
+        Mixture | None, typer.Option("--degrade", help="risk: how hard the copies are degraded; moderate if not given.")
+    ] = None,
     max_images: Annotated[
-        int, typer.Option("--max-images", help="risk: so many images at most; pairs grow with the square.", min=2)
-    ] = 2000,
+        int | None,
+        typer.Option("--max-images", help="risk: so many images at most, 2000 if not given; pairs grow by the square."),
+    ] = None,
     fusion: Annotated[
-        FusionName, typer.Option("--fusion", help="ijb, ijba: how images become a template.")
-    ] = FusionName.mean,
-    norm: Annotated[bool, typer.Option("--norm/--no-norm", help="ijb, ijba: weigh images by their norm.")] = True,
+        FusionName | None,
+        typer.Option("--fusion", help="ijb, ijba: how images become a template; mean if not given."),
+    ] = None,
+    norm: Annotated[
+        bool | None,
+        typer.Option("--norm/--no-norm", help="ijb, ijba: weigh images by their norm; they are, unless said."),
+    ] = None,
     detector_score: Annotated[
-        bool, typer.Option("--detector-score/--no-detector-score", help="ijb, ijba: weigh images by the detector.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--detector-score/--no-detector-score",
+            help="ijb, ijba: weigh images by the detector; they are, unless said.",
+        ),
+    ] = None,
     trial_models: Annotated[
         str | None,
         typer.Option("--trial-models", help="blufr: a model a trial, {} for its number: 'out/trial-{}'."),
@@ -114,7 +123,9 @@ def evaluate_command(
         Missing, typer.Option("--missing", help="On images that the lists name and that are not there.")
     ] = Missing.error,
     force: Annotated[bool, typer.Option("--force", help="Judge people who trained the head, too, and say so.")] = False,
-    resamples: Annotated[int, typer.Option("--resamples", help="Resamples of people for the intervals.", min=1)] = 200,
+    resamples: Annotated[
+        int, typer.Option("--resamples", help="Resamples of people for the intervals.", min=1, max=100_000)
+    ] = 200,
     seed: Annotated[int, typer.Option("--seed", help="Of resamples, degradations and draws.", min=0)] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")] = False,
     provider: Provider = "cpu",
@@ -127,11 +138,22 @@ def evaluate_command(
 
     Example: probface evaluate lfw --data LFW --out out/lfw
     """
+    from probface.errors import InvalidValue
     from probface.eval.protocols.templates import TemplateFusion
     from probface.eval.verification.options import JudgeOptions
     from probface.pipeline.evaluation.evaluate import evaluate
     from probface.readers.subject_labels import read_subject_labels
 
+    of_protocol: dict[tuple[str, ...], dict[str, object]] = {
+        ("risk",): {"--degrade": degrade, "--max-images": max_images},
+        ("ijb", "ijba"): {"--fusion": fusion, "--norm": norm, "--detector-score": detector_score},
+        ("blufr",): {"--trial-models": trial_models},
+        ("distractors",): {"--distractors": distractors},
+    }
+    for protocols, options in of_protocol.items():
+        _refuse_strangers(protocol.value, protocols, options)
+    if group_by is not None and groups is None:
+        raise InvalidValue(f"--group-by {group_by}: names a column of --groups; give that file, too")
     labels = None if groups is None else read_subject_labels(groups, group_by)
     judge = JudgeOptions(fmr=at_fmr, resamples=resamples, seed=seed, groups=labels)
     if fmr:
@@ -147,9 +169,13 @@ def evaluate_command(
             metrics=tuple(one.value for one in metric or ()),
             judge=judge,
             measures=measures,
-            degrade=degrade.value,
-            max_images=max_images,
-            fusion=TemplateFusion(fusion.value, norm=norm, detector_score=detector_score),
+            degrade="moderate" if degrade is None else degrade.value,
+            max_images=2000 if max_images is None else max_images,
+            fusion=TemplateFusion(
+                "mean" if fusion is None else fusion.value,
+                norm=norm is not False,
+                detector_score=detector_score is not False,
+            ),
             trial_models=trial_models,
             distractors=distractors,
             faces=faces,
@@ -165,6 +191,15 @@ def evaluate_command(
         warn(note)
     _print(results, out, as_json=as_json)
     return 0
+
+
+def _refuse_strangers(protocol: str, protocols: tuple[str, ...], options: dict[str, object]) -> None:
+    """Options of other protocols: they would have no effect."""
+    from probface.errors import InvalidValue
+
+    given = next((name for name, value in options.items() if value is not None), None)
+    if given is not None and protocol not in protocols:
+        raise InvalidValue(f"{given}: is for {' and '.join(protocols)}, not for {protocol}; leave it out")
 
 
 def _print(results: Results, out: Path, *, as_json: bool) -> None:

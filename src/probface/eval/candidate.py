@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from probface.contract import QualityScale
 from probface.eval.comparisons import Comparisons
 from probface.eval.face_table import FaceTable
 from probface.eval.results import System
@@ -28,12 +29,14 @@ class Candidate:
             Empty for cosine, in which the head takes no part.
         taught: subjects who trained the head, whatever the score: where sigma^2 is a quality measure, comparisons with
             them are left out, too.
+        quality: scale of the model's quality 0..100, where it has one.
     """
 
     system: System
     faces: FaceTable
     trained: frozenset[str] = frozenset()
     taught: frozenset[str] = frozenset()
+    quality: QualityScale | None = None
 
     def scores(self, comparisons: Comparisons) -> FloatArray:
         """(P,) float32 scores of all comparisons, those of trained subjects too.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from probface.errors import InvalidValue
+from probface.errors import InsufficientData, InvalidValue
 from probface.eval.metrics.bootstrap import Interval, Statistic, Weights, resample
 from probface.score.calibration import finite_scores, require_impostors, threshold_at
 
@@ -67,7 +67,8 @@ def cross_fit(
         One for each rate.
 
     Raises:
-        InsufficientData: a threshold would rest on fewer than 10 / FMR impostors.
+        InsufficientData: no genuine or no impostor comparison, a threshold would rest on fewer than 10 / FMR impostors,
+            or so few people have comparisons of a kind that a resample leaves none of it.
         InvalidValue: shapes differ, a score is not finite, or fewer than three folds or subjects.
     """
     finite_scores(scores, "all")
@@ -77,6 +78,7 @@ def cross_fit(
     if not 3 <= folds <= subjects:
         raise InvalidValue(f"{folds} folds of {subjects} subjects: need three folds or more, and a subject in each")
     genuine = first == second
+    _check_kinds(genuine)
     fold = np.random.default_rng(seed).permutation(np.arange(subjects) % folds)
     matched = np.zeros((len(fmrs), len(scores)), np.bool_)
     thresholds = []
@@ -106,6 +108,12 @@ def cross_fit(
     )
 
 
+def _check_kinds(genuine: NDArray[np.bool_]) -> None:
+    for kind, count in (("genuine", np.count_nonzero(genuine)), ("impostor", np.count_nonzero(~genuine))):
+        if count == 0:
+            raise InsufficientData(f"no {kind} comparison among {len(genuine):,}: need both kinds; check the subjects")
+
+
 def _cells(
     ours: NDArray[np.int64], theirs: NDArray[np.int64], folds: int
 ) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
@@ -129,12 +137,13 @@ class _Share:
         self._all = np.bincount(self._inverse, minlength=len(keys))
 
     def of(self, matched: NDArray[np.bool_]) -> Statistic:
-        """The statistic of (P,) decisions."""
+        """The statistic of (P,) decisions; NaN where no comparison has weight."""
         some = np.bincount(self._inverse, matched, minlength=len(self._all))
 
         def share(weights: Weights) -> NDArray[np.float64]:
             one = weights[self._low]
             weight = np.where(self._low == self._high, one, one * weights[self._high])
-            return np.array([np.dot(weight, some) / np.dot(weight, self._all)])
+            total = np.dot(weight, self._all)
+            return np.array([np.dot(weight, some) / total if total else np.nan])
 
         return share

@@ -183,7 +183,11 @@ class LadderFace:
 
 @dataclass(frozen=True, slots=True)
 class WorstError:
-    """A comparison that was decided wrongly by the widest margin."""
+    """A comparison that was decided wrongly by the widest margin.
+
+    ``sigma_sq_a`` and ``sigma_sq_b`` are None where the person trained the head: what it says of its own people is no
+    evidence.
+    """
 
     kind: ErrorKind
     system: str
@@ -193,8 +197,8 @@ class WorstError:
     threshold: float
     fmr: float
     cosine: float
-    sigma_sq_a: float
-    sigma_sq_b: float
+    sigma_sq_a: float | None
+    sigma_sq_b: float | None
 
 
 @dataclass(frozen=True, slots=True)

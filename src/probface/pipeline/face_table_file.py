@@ -6,12 +6,14 @@ import csv
 import dataclasses
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from probface.contract import ModelContract
 from probface.errors import DataError, InvalidValue
 from probface.eval.face_table import FaceTable
 from probface.gallery.exchange_reading import ALIASES, UNREADABLE, ExchangeTable, read_table
@@ -24,15 +26,28 @@ from probface.types import Embeddings, FloatArray
 _KNOWN = frozenset(name for names in ALIASES.values() for name in names)
 
 
-def face_table_from_file(
+@dataclass(frozen=True, slots=True, eq=False)
+class ReadyFaces:
+    """What a file of embeddings holds.
+
+    Attributes:
+        table: the faces.
+        contract: of the model, where ``probface embed`` or an export wrote the file; None where it does not tell.
+    """
+
+    table: FaceTable
+    contract: ModelContract | None
+
+
+def read_ready_faces(
     path: str | os.PathLike[str],
     *,
     names: Sequence[str] | None = None,
     sigma_sq: float | None = None,
     measures: str | os.PathLike[str] | None = None,
     allow_missing: bool = False,
-) -> FaceTable:
-    """Read embeddings that are there already.
+) -> ReadyFaces:
+    """Read embeddings that are there already, and what their file says of the model.
 
     Args:
         path: an ``.npz`` or ``.parquet`` file with ``path`` and ``mu`` (rows that are not of unit length are scaled),
@@ -62,7 +77,7 @@ def face_table_from_file(
     table = FaceTable(
         tuple(read.paths if names is None else names), _embeddings(read, sigma_sq)[rows], dict(sorted(found.items()))
     )
-    return table if measures is None else with_measures(table, measures)
+    return ReadyFaces(table if measures is None else with_measures(table, measures), read.contract)
 
 
 def with_measures(table: FaceTable, path: str | os.PathLike[str]) -> FaceTable:

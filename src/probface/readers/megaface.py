@@ -7,6 +7,10 @@
 
 Distractors may have an ``id``, too. In FaceScrub's names some copies have blanks where others have underscores: the
 lists of noise match either.
+
+Noise is left out on both sides. insightface's ``remove_noises.py`` keeps the counts: it puts the centre of the class in
+the place of a noisy probe, which makes an easy probe and an easy mate of it, and moves a noisy distractor away from all
+faces. Here there are fewer searches, and the last number of distractors is smaller than that of the list.
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ def _cards(system: System, errors: list[WorstError], faces: Faces) -> tuple[str,
 
 def _error(error: WorstError, system: System, faces: Faces) -> str:
     sides = "".join(
-        f'<div class="side">{faces.picture(name, f"Face {letter}")}<strong>&sigma;&sup2;{SPACE}{sigma_sq:.4f}</strong>'
+        f'<div class="side">{faces.picture(name, f"Face {letter}")}{_doubt(sigma_sq)}'
         f'<span class="name">{faces.name(name)}</span></div>'
         for letter, name, sigma_sq in (("A", error.a, error.sigma_sq_a), ("B", error.b, error.sigma_sq_b))
     )
@@ -122,6 +122,13 @@ def _error(error: WorstError, system: System, faces: Faces) -> str:
     if system.metric != "cosine":
         rows.append(("Cosine", signed(error.cosine, 3)))
     return f'<li class="error"><div class="pair">{sides}</div>{facts(rows)}</li>'
+
+
+def _doubt(sigma_sq: float | None) -> str:
+    """The variance of a face; of a person who trained the head none is shown."""
+    if sigma_sq is None:
+        return '<span class="soft">trained the head</span>'
+    return f"<strong>&sigma;&sup2;{SPACE}{sigma_sq:.4f}</strong>"
 
 
 def _jpeg(image: Image) -> str:

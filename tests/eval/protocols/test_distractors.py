@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from probface.errors import DataError, InsufficientData, InvalidValue
 from probface.eval.face_table import FaceTable
 from probface.eval.protocols.distractors import search_distractors
+from probface.score.by_metric import paired_scores
 from probface.score.calibration import threshold_at
 from probface.types import Embeddings
 
@@ -95,6 +96,43 @@ def test_by_hand_ties_count_against_the_mate() -> None:
         assert found.rank_rates().tolist() == [[np.mean(np.array(ranks) == 1)]]
 
 
+@pytest.mark.parametrize("metric", ["cosine", "fastmls", "mls"])
+def test_a_copy_of_the_mate_is_as_high(metric: str) -> None:
+    """A matrix product gives the same pair other last digits in other places; a tie must be a tie all the same."""
+    rng = np.random.default_rng(4)
+    probes, strangers = table(rng, 60, "p", dim=128), table(rng, 500, "d", dim=128)
+    copies = Embeddings(probes.embeddings.mu.copy(), probes.embeddings.sigma_sq.copy())
+    pool = Embeddings.concatenate([strangers.embeddings, copies])
+    order = rng.permutation(len(pool))
+    distractors = FaceTable(tuple(f"d{n}" for n in range(len(pool))), pool[order])
+    found = search_distractors(
+        probes, [str(n // 2) for n in range(60)], distractors, metric, sizes=(len(pool),), draws=2, max_rank=10
+    )
+    # The probe's own copy is ahead, and the mate's copy as high: one place each, beside strangers.
+    own, mates = probes.embeddings[found.probe], probes.embeddings[found.mate]
+    everybody = [np.full(len(own), row) for row in range(len(strangers))]
+    score = np.stack([paired_scores(own, strangers.embeddings[rows], metric) for rows in everybody])
+    mate = paired_scores(own, mates, metric)
+    others = np.stack([paired_scores(own, copies[(found.probe + shift) % 60], metric) for shift in range(60)])
+    ahead = (score >= mate).sum(axis=0) + (others >= mate).sum(axis=0)
+    for draw in range(2):
+        assert found.ranks(draw, 0).tolist() == np.minimum(1 + ahead, 11).tolist()
+    assert (ahead >= 2).all()
+    assert (1 + ahead <= 10).any()
+
+
+def test_more_sizes_than_a_byte_counts() -> None:
+    rng = np.random.default_rng(5)
+    probes, distractors = table(rng, 4, "p"), table(rng, 200, "d")
+    found = search_distractors(probes, list("aabb"), distractors, "cosine", sizes=range(1, 201), draws=1, max_rank=1)
+    assert found.sizes == tuple(range(1, 201))
+    others = probes.embeddings.mu.astype(np.float64) @ distractors.embeddings.mu.T.astype(np.float64)
+    order = np.argsort(np.random.default_rng(0).permutation(200))
+    for level in (0, 126, 127, 128, 199):
+        best = others[:, order[: level + 1]].max(axis=1)
+        np.testing.assert_allclose(found.best[0, level, :, 0], best, atol=1e-6)
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 50), st.sampled_from([1e-4, 0.01, 0.3]), st.integers(1, 300))
 def test_the_highest_scores_in_little_memory(seed: int, blocks: int, share: float, kept: int) -> None:
@@ -131,6 +169,9 @@ def test_what_is_refused() -> None:
     probes, distractors, people = table(rng, 4, "p"), table(rng, 6, "d"), ["a", "a", "b", "b"]
     with pytest.raises(DataError, match=r"distractor 'p2': is a probe, too \(1 such images\)"):
         search_distractors(probes, people, FaceTable(("p2", "x"), distractors.embeddings[:2]), "cosine")
+    many = table(rng, 40, "p")
+    with pytest.raises(DataError, match=r"distractor 'p0': is a probe, too \(40 such images\)"):
+        search_distractors(many, ["a"] * 40, many, "cosine")
     with pytest.raises(DataError, match=r"distractors: 'b' is one of the probes' people \(1 such people\)"):
         search_distractors(probes, people, distractors, "cosine", distractor_people=["u", "b", "v", "w", "b", "z"])
     with pytest.raises(InsufficientData, match="4 probes: nobody has two images"):

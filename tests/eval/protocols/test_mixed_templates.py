@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probface.errors import DataError, InsufficientData, InvalidValue
-from probface.eval.face_table import FaceTable
+from probface.eval.face_table import DETECTOR_SCORE, NORM, FaceTable
 from probface.eval.protocols.mixed_templates import (
     Composition,
     Copies,
@@ -19,7 +19,7 @@ from probface.eval.protocols.mixed_templates import (
     fuse_references,
     score_templates,
 )
-from probface.eval.protocols.templates import Method, TemplateFusion
+from probface.eval.protocols.templates import METHODS, Method, TemplateFusion, fuse_templates
 from probface.types import METRICS, Embeddings, Metric
 
 
@@ -131,6 +131,21 @@ def test_degraded_probes_by_hand() -> None:
     references, probes = fuse_both(drawn, "mean")
     np.testing.assert_allclose(references.mu, on_circle([60, 30], [1, 1]).mu, atol=1e-6)
     np.testing.assert_allclose(probes.mu, on_circle([60, 30, 45], [1, 1, 1]).mu, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_image_alone_is_what_it_is_as_a_template(method: Method) -> None:
+    """Weights are in the variance of one image, too, where they are in that of several."""
+    count = len(TABLE)
+    measures = {NORM: np.linspace(10, 30, count), DETECTOR_SCORE: np.linspace(0.3, 0.9, count)}
+    table, fusion = replace(TABLE, measures=measures), TemplateFusion(method, norm=True, detector_score=True)
+    probes = fuse_probes(table, COPIES, TEMPLATES, fusion)
+    images = [CLEAN[image] for image in (2, 5, 6)]
+    expected = fuse_templates(table, images, np.arange(3), np.zeros(3, np.int64), fusion).embeddings
+    np.testing.assert_allclose(probes.mu, expected.mu, atol=1e-7)
+    np.testing.assert_allclose(probes.sigma_sq, expected.sigma_sq, rtol=1e-6)
+    changed = not np.allclose(probes.sigma_sq, TABLE.embeddings.sigma_sq[[2, 5, 6]])
+    assert changed is (method == "uncertainty")
 
 
 def test_scores_by_hand() -> None:

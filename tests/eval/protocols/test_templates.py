@@ -141,6 +141,21 @@ def test_an_image_in_two_templates_and_one_alone(method: str) -> None:
         found.rows(np.array([2, 3, 10]))
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_template_is_the_same_whatever_is_fused_with_it(method: str) -> None:
+    """A gallery and its probes may be fused one after the other, though norms weigh by their mean."""
+    faces = random_faces(5, 12)
+    templates, media = np.repeat([1, 2, 3], 4), np.tile([0, 0, 1, 2], 3)
+    fusion = TemplateFusion(method, norm=True, detector_score=True)
+    together = fuse_templates(faces, faces.names, templates, media, fusion)
+    for row, template in enumerate(together.ids):
+        some = np.flatnonzero(templates == template)
+        names = [faces.names[image] for image in some]
+        alone = fuse_templates(faces, names, templates[some], media[some], fusion).embeddings
+        np.testing.assert_allclose(alone.mu[0], together.embeddings.mu[row], atol=1e-7)
+        np.testing.assert_allclose(alone.sigma_sq[0], together.embeddings.sigma_sq[row], rtol=1e-6)
+
+
 def test_what_is_refused() -> None:
     faces = random_faces(2, 4)
     names, templates, media = faces.names, np.array([1, 1, 2, 2]), np.zeros(4, np.int64)

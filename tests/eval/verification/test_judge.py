@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from probface.contract import QualityScale
 from probface.errors import DataError, InvalidValue
 from probface.eval.candidate import Candidate
 from probface.eval.comparisons import Comparisons
@@ -48,7 +49,8 @@ def test_a_judgement_is_ready_for_results(crowd: Make, candidate: MakeCandidate)
         "pairs", "t", (), found.systems, found.sections, provenance, found.thresholds, found.ladder, found.errors
     )
     assert Results.from_json(results.to_json()) == results
-    assert found.notes == ("Intervals resample subjects, not comparisons.",)
+    (note,) = found.notes
+    assert note.startswith("Intervals resample subjects, not comparisons; they are up to 1.7 times too wide where")
 
 
 def test_the_same_arguments_give_the_same_judgement(crowd: Make, candidate: MakeCandidate) -> None:
@@ -110,12 +112,39 @@ def test_people_who_trained_leave_too_little(listed: Make, candidate: MakeCandid
         DataError, match="FASTMLS: 2 genuine and 0 impostor comparisons without those of people who trained"
     ):
         judge([candidate(table, "fastmls", trained=["q2"])], comparisons, FEW)
-    one = candidate(table, "fastmls", key="one", trained=["p0"])
-    other = candidate(table, "fastmls", key="other", trained=["p1"])
-    with pytest.raises(
-        DataError, match="ONE and OTHER: 0 genuine and 1 impostor comparisons without those of people who"
-    ):
-        judge([one, other], comparisons, FEW)
+
+
+def test_systems_without_comparisons_in_common_are_judged_and_not_compared(
+    crowd: Make, candidate: MakeCandidate
+) -> None:
+    table, comparisons = crowd()
+    halves = [[f"person {number:02d}" for number in some] for some in (range(20), range(20, 40))]
+    one, other = (
+        candidate(table, "fastmls", key=key, trained=half) for key, half in zip(("one", "other"), halves, strict=True)
+    )
+    found = judge([one, other, candidate(table)], comparisons, FEW)
+    for system, half in (("one", halves[0]), ("other", halves[1])):
+        alone = judge([candidate(table, "fastmls", key=system, trained=half)], comparisons, FEW)
+        assert figures(found, "Verification", "EER", system=system) == figures(alone, "Verification", "EER")
+    rows = figures(found, "Compared with ONE", "TMR", system="other") + figures(
+        found, "Compared with ONE", "EER", system="other"
+    )
+    assert [(row.value, row.relation, row.against, row.genuine, row.impostor) for row in rows] == [
+        (None, "difference", "one", 0, 0)
+    ] * 3
+    note = f"{INSUFFICIENT}: the two systems have 0 genuine and 0 impostor comparisons in common"
+    assert {row.note for row in rows} == {note}
+    assert figures(found, "Compared with ONE", "EER", system="cosine", relation="difference")[0].value is not None
+
+
+def test_systems_with_one_kind_of_comparison_in_common(listed: Make, candidate: MakeCandidate) -> None:
+    table, comparisons = listed([0.9, 0.8, 0.1], [True, True, False])
+    one, other = (
+        candidate(table, "fastmls", key=key, trained=[person]) for key, person in (("one", "p0"), ("other", "p1"))
+    )
+    (row,) = figures(judge([one, other], comparisons, FEW), "Compared with ONE", "EER")
+    assert (row.value, row.genuine, row.impostor) == (None, 0, 1)
+    assert row.note == f"{INSUFFICIENT}: the two systems have 0 genuine and 1 impostor comparisons in common"
 
 
 def test_too_few_impostors_give_no_number_but_a_reason(listed: Make, candidate: MakeCandidate) -> None:
@@ -175,7 +204,7 @@ def test_one_variance_for_all_tells_nothing(crowd: Make, candidate: MakeCandidat
     flat = replace(table.embeddings, sigma_sq=np.full_like(table.embeddings.sigma_sq, 0.5))
     found = judge([candidate(replace(table, embeddings=flat))], comparisons, FEW)
     assert {figure.by for figure in figures(found, "Error versus discard", "FNMR")} == {"chance", "steps"}
-    assert figures(found, "Error versus discard", "partial AUC", relation="ratio") == []
+    assert figures(found, "Error versus discard", "partial AUC, sigma^2's over this measure's") == []
     assert "Risk control" not in [section.title for section in found.sections]
     assert found.ladder == ()
     assert "COSINE: sigma^2 is the same for every image, so nothing can be set aside by it." in found.notes
@@ -220,3 +249,63 @@ def test_sigma_sq_sets_nothing_aside_of_people_who_trained_its_head(crowd: Make,
     nothing = judge([everyone], comparisons, FEW)
     assert not [section for section in nothing.sections if section.title in ("Error versus discard", "Risk control")]
     assert any("nothing is set aside by its sigma^2" in note for note in nothing.notes)
+
+
+def test_the_kind_of_comparison_that_is_missing_is_named(listed: Make, candidate: MakeCandidate) -> None:
+    table, comparisons = listed([0.9, 0.8, 0.1], [True, True, False], sigma_sq=[(0.1, 0.2), (0.3, 0.4), (0.5, 0.6)])
+    cosine = replace(candidate(table), taught=frozenset(["q2"]))
+    assert (
+        "COSINE: without people who trained the head 2 genuine and 0 impostor comparisons are left, so nothing is set "
+        "aside by its sigma^2."
+    ) in judge([cosine], comparisons, FEW).notes
+
+
+def test_the_notes_tell_the_rate_of_each_threshold(crowd: Make, candidate: MakeCandidate) -> None:
+    """Without people who trained the head there are fewer impostors, and another rate where sigma^2 sets aside."""
+    table, comparisons = crowd()
+    options = replace(FEW, fmr=2e-3)
+
+    def found_with(taught: int) -> Judgement:
+        names = frozenset(f"person {number:02d}" for number in range(taught))
+        return judge([replace(candidate(table), taught=names)], comparisons, options)
+
+    found = found_with(25)
+    (rate,) = {row.at["fmr"] for row in figures(found, "Error versus discard", "FNMR", by="sigma^2")}
+    assert rate > 2e-3
+    assert {error.fmr for error in found.errors} == {2e-3}
+    impostor = figures(found, "Error versus discard", "FNMR")[0].impostor
+    told = [note for note in found.notes if "FMR" in note]
+    assert told == [
+        f"COSINE: {impostor:,} impostor comparisons are too few for FMR 0.002; the threshold of error versus "
+        f"discard is at FMR {rate:g}."
+    ]
+    gone = found_with(36)
+    assert "Error versus discard" not in [section.title for section in gone.sections]
+    assert {error.fmr for error in gone.errors} == {2e-3}
+    (note,) = (note for note in gone.notes if "FMR" in note)
+    assert note.startswith(f"COSINE: {INSUFFICIENT} for a threshold at FMR 0.002 or above, with ")
+    assert note.endswith("impostor comparisons: left out are error versus discard.")
+
+
+def test_errors_show_no_variance_of_people_who_trained_the_head(crowd: Make, candidate: MakeCandidate) -> None:
+    table, comparisons = crowd()
+    taught = frozenset(f"person {number:02d}" for number in range(20))
+    found = judge([replace(candidate(table), taught=taught)], comparisons, FEW)
+    owner = dict(zip(comparisons.names, comparisons.subjects, strict=True))
+    variance = dict(zip(table.names, table.embeddings.sigma_sq[:, 0].tolist(), strict=True))
+    sides = [side for error in found.errors for side in ((error.a, error.sigma_sq_a), (error.b, error.sigma_sq_b))]
+    assert {owner[name] in taught for name, _ in sides} == {True, False}
+    for name, shown in sides:
+        assert shown == (None if owner[name] in taught else variance[name])
+
+
+def test_the_ladder_is_on_the_scale_of_its_own_model(crowd: Make, candidate: MakeCandidate) -> None:
+    table, comparisons = crowd()
+    flat = replace(table, embeddings=replace(table.embeddings, sigma_sq=np.full((len(table), 1), 0.5, np.float32)))
+    first = replace(candidate(flat, key="first"), quality=QualityScale(-50.0, -40.0))
+    second = replace(candidate(table, key="second"), quality=QualityScale(-6.0, 1.0))
+    found = judge([first, second], comparisons, FEW)
+    assert found.ladder == judge([second], comparisons, FEW).ladder
+    assert found.ladder[0].quality is not None
+    assert found.ladder[0].quality > 50
+    assert {rung.quality for rung in judge([candidate(table)], comparisons, FEW).ladder} == {None}

@@ -67,6 +67,9 @@ def test_discard_against_the_plain_curve(crowd: Make, candidate: MakeCandidate) 
         expected = error_versus_discard(trial.scores[genuine], worse, threshold, np.array(FEW.rejected))
         rows = pick(section.figures, "FNMR", measure)
         assert [row.at for row in rows] == [{"fmr": 1e-2, "rejected": share} for share in FEW.rejected]
+        count = int(genuine.sum())
+        assert [row.genuine for row in rows] == [count - int(share * count + 1e-9) for share in FEW.rejected]
+        assert {row.impostor for row in rows} == {int((~genuine).sum())}  # they set the threshold, all of them
         np.testing.assert_allclose([row.value for row in rows], expected, atol=1e-12)
         areas[measure] = partial_auc(GRID, error_versus_discard(trial.scores[genuine], worse, threshold, GRID))
         (area,) = pick(section.figures, "partial AUC", measure)
@@ -103,6 +106,10 @@ def test_risk_control_against_the_plain_table(crowd: Make, candidate: MakeCandid
     risk = np.maximum(variance[comparisons.first], variance[comparisons.second])
     expected = risk_controlled_accuracy(trial.scores, comparisons.genuine, risk, np.array(FEW.rejected))
     np.testing.assert_allclose([row.value for row in section.figures], expected, atol=1e-12)
+    for row in section.figures:  # the counts are those of the comparisons that stay
+        kept = np.argsort(risk, kind="stable")[: len(risk) - int(row.at["rejected"] * len(risk) + 1e-9)]
+        assert row.genuine == comparisons.genuine[kept].sum()
+        assert row.genuine + row.impostor == len(kept)
     (chart,) = section.charts
     assert chart.series[0].x == FEW.rejected
     assert all(row.low <= row.value <= row.high for row in section.figures)
@@ -115,6 +122,7 @@ def test_risk_control_where_a_kind_is_all_rejected(listed: Make, candidate: Make
     section = risk_section([trial_of(candidate(table), comparisons)], replace(FEW, rejected=(0.0, 0.25, 0.5)))
     assert [row.value for row in section.figures] == [1.0, 1.0, None]
     assert section.figures[2].note == "insufficient data: only one kind of comparison is left"
+    assert [(row.genuine, row.impostor) for row in section.figures] == [(2, 2), (2, 1), (2, 0)]
     assert section.charts[0].series[0].x == (0.0, 0.25)
 
 
@@ -218,7 +226,8 @@ def test_groups_against_counting(crowd: Make, candidate: MakeCandidate) -> None:
 def test_the_ladder_has_even_ranks_and_both_ends(crowd: Make, candidate: MakeCandidate) -> None:
     table, comparisons = crowd()
     trial = trial_of(candidate(table), comparisons)
-    rungs = quality_ladder(trial, replace(FEW, ladder=8, quality=QualityScale(-5.0, 1.0)))
+    graded = trial_of(replace(candidate(table), quality=QualityScale(-5.0, 1.0)), comparisons)
+    rungs = quality_ladder(graded, replace(FEW, ladder=8))
     rising = np.sort(table.embeddings.sigma_sq[:, 0])
     assert [rung.sigma_sq for rung in rungs] == rising[[0, 17, 34, 51, 68, 85, 102, 119]].tolist()
     assert [rung.quality for rung in rungs] == sorted((rung.quality for rung in rungs), reverse=True)

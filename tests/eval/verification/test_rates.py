@@ -70,6 +70,9 @@ def test_a_fold_without_a_kind_takes_no_part(listed: Make, candidate: MakeCandid
     assert value(rate) == 0.5
     assert rate.by == "mean of 2 folds"
     assert rate.note.endswith("; 1 of 3 folds lack a kind of pair and take no part")
+    assert trial_of(candidate(table), comparisons).genuine == 3
+    row = figure(trial_of(candidate(table), comparisons), rate, FEW)
+    assert (row.genuine, row.impostor) == (2, 2)
 
 
 def test_without_two_whole_folds_the_best_threshold_is_taken_and_named(listed: Make, candidate: MakeCandidate) -> None:
@@ -100,6 +103,18 @@ def test_operating_points_against_scikit_learn(crowd: Make, candidate: MakeCandi
         start = np.interp(x[0], fpr, tpr) * x[0]
         area = np.trapezoid(y, x) + start / 2
         assert area == pytest.approx(roc_auc_score(comparisons.genuine, trial.scores), abs=2e-3)
+
+
+def test_the_curve_begins_where_ten_false_matches_are(listed: Make, candidate: MakeCandidate) -> None:
+    # Two impostors at the top, then fifty alike: no threshold lets between 3 and 51 of them through.
+    cosines = [0.9] * 2 + [0.5] * 50 + np.linspace(0, 0.4, 48).tolist()
+    table, comparisons = listed([*cosines, 0.95, 0.45], [False] * 100 + [True] * 2)
+    fmr, tmr = operating_curve(trial_of(candidate(table), comparisons))
+    assert (fmr[0], tmr[0]) == (0.52, 1)
+    # Twelve alike at the top: the curve begins with them.
+    table, comparisons = listed([0.5] * 12 + [0.1] * 88 + [0.45, 0.3], [False] * 100 + [True] * 2)
+    fmr, tmr = operating_curve(trial_of(candidate(table), comparisons))
+    assert (fmr.tolist(), tmr.tolist()) == ([0.12, 1], [1, 1])
 
 
 def test_thresholds_against_counting(crowd: Make, candidate: MakeCandidate) -> None:
@@ -154,11 +169,12 @@ def test_a_resample_that_leaves_nothing_takes_the_interval_and_not_the_figure(
 ) -> None:
     table, comparisons = listed([0.9, 0.1, 0.2], [True, False, False])
     trial = trial_of(candidate(table), comparisons)
-    (eer,) = [rate for rate in rates(trial, FEW) if rate.name == "EER"]
-    row = figure(trial, eer, FEW)
-    assert (row.value, row.low, row.high) == (0.0, None, None)
-    assert row.note.startswith("no interval: ")
-    assert row.note.endswith(" of 20 resamples leave nothing to count")
+    for name, best in (("EER", 0.0), ("accuracy", 1.0)):
+        (rate,) = [rate for rate in rates(trial, FEW) if rate.name == name]
+        row = figure(trial, rate, FEW)
+        assert (row.value, row.low, row.high) == (best, None, None)
+        assert row.note.startswith("no interval: ")
+        assert row.note.endswith(" of 20 resamples leave nothing to count")
 
 
 def test_a_threshold_of_one_list_judges_another(listed: Make, candidate: MakeCandidate) -> None:

@@ -105,7 +105,7 @@ def test_figures_are_those_of_the_trials(results: Results, lists: BlufrLists, fa
         row = figures(results, name, **at)[key]
         assert row.value == pytest.approx(mean, abs=1e-12)
         # 24 of 30 people are judged in each trial.
-        reach = scipy.stats.t.ppf(0.975, TRIALS - 1) * deviation * np.sqrt(24 / 6)
+        reach = scipy.stats.t.ppf(0.975, TRIALS - 1) * deviation * np.sqrt(24 / 6 + 1 / TRIALS)
         assert row.low == pytest.approx(max(0, mean - reach), abs=1e-12)
         assert row.high == pytest.approx(min(1, mean + reach), abs=1e-12)
         assert figures(results, f"{name}, standard deviation", **at)[key].value == pytest.approx(deviation, abs=1e-12)
@@ -134,7 +134,7 @@ def test_differences_are_taken_trial_by_trial(results: Results, lists: BlufrList
     row = figures(results, "TMR", "difference", fmr=1e-3)["mine-fastmls"]
     assert row.against == "mine-cosine"
     assert row.value == pytest.approx(np.mean(theirs - ours), abs=1e-12)
-    reach = scipy.stats.t.ppf(0.975, TRIALS - 1) * np.std(theirs - ours, ddof=1) * 2
+    reach = scipy.stats.t.ppf(0.975, TRIALS - 1) * np.std(theirs - ours, ddof=1) * np.sqrt(24 / 6 + 1 / TRIALS)
     assert row.low is not None
     assert row.high is not None
     assert (row.low, row.high) == pytest.approx((np.mean(theirs - ours) - reach, np.mean(theirs - ours) + reach))
@@ -207,6 +207,14 @@ def test_images_and_a_model_for_each_trial(images: Path, small_model: Path, tmp_
         evaluate("blufr", images, tmp_path / "refused", metrics=("fastmls",), **asked)
     forced = evaluate("blufr", images, tmp_path / "forced", force=True, faces=False, **asked)
     assert any(note.startswith("Forced") for note in forced.notes)
+    # What the model exported tells as much of it, and is refused as it is.
+    (exported,) = (tmp_path / "alone" / "faces").glob("*/embeddings.npz")
+    ready = {"models": (), "embeddings": (exported,), "judge": FEW}
+    again = evaluate("blufr", images, tmp_path / "again", **ready)
+    assert [system.metric for system in again.systems] == ["cosine"]
+    assert any(note.startswith("FastMLS is not judged: people of the trials trained") for note in again.notes)
+    with pytest.raises(DataError, match=rf"embeddings: .*{people[0][0]}.*judge these embeddings by cosine"):
+        evaluate("blufr", images, tmp_path / "again", metrics=("fastmls",), **ready)
     each = evaluate("blufr", images, tmp_path / "each", trial_models=str(tmp_path / "trial-{}.onnx"), **asked)
     assert [(one.model, one.metric) for one in each.systems] == [
         ("general", "cosine"),

@@ -171,11 +171,56 @@ def test_images_without_the_people_who_trained(images: Path, small_model: Path, 
     # Embedded by the same model, the distractors may come ready.
     ready = evaluate("distractors", images / "people", tmp_path / "ready", **asked | {"distractors": files[1]})
     assert ready.sections == results.sections
+    assert sum("Who is on the distractors is not known" in note for note in ready.notes) == 1
+    assert not any("distractors" in note for note in results.notes)
     forced = evaluate("distractors", images / "people", tmp_path / "forced", force=True, **asked)
     assert [one.left_out for one in forced.systems] == [0, 0]
+    # Embeddings of a model beside those of another are told apart by their contracts, though they are as wide.
+    probes_alone = {"models": (), "embeddings": (files[0],), "judge": JUDGE}
+    apart = evaluate("distractors", images / "people", tmp_path / "apart", distractors=files[1], **probes_alone)
+    assert [(one.metric, one.left_out) for one in apart.systems] == [("cosine", 0), ("fastmls", 3)]
+    with np.load(files[1]) as arrays:
+        third = replace(contract, name="third", training_people=()).to_json()
+        np.savez(tmp_path / "third.npz", **(dict(arrays) | {"contract": third}))
+    with pytest.raises(InvalidValue, match="embedded by another model than embeddings"):
+        evaluate(
+            "distractors", images / "people", tmp_path / "apart", distractors=tmp_path / "third.npz", **probes_alone
+        )
     other = {"models": (str(small_model),), "distractors": files[1]}
     with pytest.raises(InvalidValue, match="embedded by another model than small"):
         evaluate("distractors", images / "people", tmp_path / "other", **asked | other)
+
+
+def test_distractors_who_trained_are_left_out_for_all(images: Path, small_model: Path, tmp_path: Path) -> None:
+    graph = onnx.load(small_model)
+    contract = resolve_model(small_model).contract
+    set_contract(graph, replace(contract, name="knowing", training_people=person_digests(["other-3", "other-7"])))
+    onnx.save(graph, tmp_path / "knowing.onnx")
+    asked = {"models": (str(tmp_path / "knowing.onnx"),), "aligned": True, "judge": JUDGE, "faces": False}
+    results = evaluate("distractors", images / "people", tmp_path / "out", distractors=images / "others", **asked)
+    note = "4 distractors of 2 people who trained an uncertainty head are left out for all systems."
+    assert note in results.notes
+    mine, pool = (
+        FaceTable(file.rows.path, file.embeddings)
+        for file in map(read_embeddings, sorted((tmp_path / "out" / "faces").glob("*/embeddings.npz")))
+    )
+    kept = tuple(name for name in pool.names if Path(name).parent.name not in ("other-3", "other-7"))
+    strangers = FaceTable(kept, pool.embeddings[pool.rows(kept)])
+    for metric in ("cosine", "fastmls"):
+        direct = search_distractors(mine, [Path(name).parent.name for name in mine.names], strangers, metric)
+        assert direct.sizes == (10, 20)
+        row = figure(results, "rank rate", f"knowing-{metric}", rank=1, distractors=20)
+        assert row.value == pytest.approx(direct.rank_rates(1)[-1].mean(), abs=1e-12)
+    # Cosine alone has no head: all are distractors. So are they where that is forced.
+    for more in ({"metrics": ("cosine",)}, {"force": True}):
+        every = evaluate(
+            "distractors", images / "people", tmp_path / "all", distractors=images / "others", **asked | more
+        )
+        assert figure(every, "rank rate", "knowing-cosine", rank=1, distractors=24).value is not None
+        assert not any("distractors of" in one for one in every.notes)
+    few = write_people_images(tmp_path / "few", ["other-3", "other-7"], images=2, seed=3)
+    with pytest.raises(DataError, match="everybody among them trained an uncertainty head"):
+        evaluate("distractors", images / "people", tmp_path / "few-out", distractors=few, **asked)
 
 
 def test_what_is_refused(images: Path, data: Path, small_model: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from drawn_faces import drawn_faces, write_faces
 from photos import save
 from probface.errors import DataError, InvalidValue
-from probface.eval.face_table import DETECTOR_SCORE, FaceTable
+from probface.eval.face_table import DETECTOR_SCORE, NORM, FaceTable
 from probface.eval.metrics.verification import tmr_at_fmr
 from probface.eval.protocols.ijb_identification import search_ijb
 from probface.eval.protocols.ijb_verification import score_ijb_pairs
@@ -24,6 +24,8 @@ from probface.pipeline.evaluation.evaluate import evaluate
 from probface.pipeline.exported_faces import read_exported_faces
 from probface.readers.ijb import IjbFiles, find_ijb, read_ijb_faces, read_ijb_search
 from probface.readers.ijb_pairs import read_ijb_pairs
+from probface.score.calibration import threshold_at
+from probface.types import Embeddings
 
 SUBJECTS, PROBES = 24, 10
 QUICK = JudgeOptions(fmrs=(1e-1, 1e-2, 1e-4), fmr=1e-2, resamples=20)
@@ -242,7 +244,7 @@ def test_crops_are_cut_by_the_landmarks_of_the_list(small_model: Path, tmp_path:
         crop = patterns[subject] * 0.7 + rng.uniform(0, 70, (140, 140, 3))
         save(files.images / name, crop.astype(np.uint8))
     judge = JudgeOptions(fmrs=(0.3,), fmr=0.3, resamples=5)
-    asked = {"models": (str(small_model),), "judge": judge, "fusion": TemplateFusion(detector_score=True)}
+    asked = {"models": (str(small_model),), "judge": judge, "fusion": FUSION}
     results = evaluate("ijb", tmp_path / "data", tmp_path / "out", **asked)
     (folder,) = (tmp_path / "out" / "faces").iterdir()
     exported, faces = read_exported_faces(folder), read_ijb_faces(files)
@@ -251,9 +253,21 @@ def test_crops_are_cut_by_the_landmarks_of_the_list(small_model: Path, tmp_path:
     for row in (0, 7, len(faces) - 1):
         crop = align(read_image(files.images / faces.names[row]), faces.landmarks[row].tolist())
         np.testing.assert_array_equal(exported.picture(faces.names[row]), crop)
-    templates = fused(files, exported.table, TemplateFusion(detector_score=True))
+    # Each image with its mirror image, as the field's flip test sums them.
+    assert exported.mirror is not None
+    total = sum(
+        side.embeddings.mu * side.measures[NORM][:, None].astype(np.float64)
+        for side in (exported.table, exported.mirror)
+    )
+    length = np.linalg.norm(total, axis=1)
+    mu = (total / length[:, None]).astype(np.float32)
+    both = FaceTable(faces.names, Embeddings(mu, exported.table.embeddings.sigma_sq), {NORM: length})
+    templates = fused(files, both, FUSION)
+    assert results.provenance.data.endswith("fused by mean, each image with its mirror image")
     scores = score_ijb_pairs(templates, read_ijb_pairs(files.pairs, templates.ids), "cosine")
     assert figure(results, "TMR", "small-cosine", fmr=0.3).value == pytest.approx(scores.tmr(0.3), abs=1e-12)
+    threshold = next(one for one in results.thresholds if one.system == "small-cosine")
+    assert threshold.threshold == pytest.approx(threshold_at(scores.scores[~scores.genuine], 0.3), abs=1e-6)
     assert "data:image/" in (tmp_path / "out" / "report.html").read_text()
 
     # A crop that is gone, and one that cannot be read: alone in its template the first takes that along.

@@ -178,6 +178,44 @@ def test_the_verb(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "report: " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--degrade", "extreme"], "--degrade: is for risk, not for lfw; leave it out"),
+        (["--max-images", "20"], "--max-images: is for risk"),
+        (["--fusion", "mean"], "--fusion: is for ijb and ijba"),
+        (["--no-norm"], "--norm: is for ijb and ijba"),
+        (["--trial-models", "x-{}"], "--trial-models: is for blufr"),
+        (["--distractors", "x"], "--distractors: is for distractors"),
+        (["--group-by", "x"], "--group-by x: names a column of --groups"),
+        (["--fmr", "2"], "false-match rates"),
+    ],
+)
+def test_an_option_without_effect_is_refused(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    assert run(["evaluate", "lfw", "--data", str(data), "--out", str(tmp_path / "out"), "--aligned", *options]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"models": "sface"}, "models 'sface': must be a row of them"),
+        ({"embeddings": "x.npz"}, "embeddings 'x.npz': must be a row"),
+        ({"judge": {"fmr": 0.1}}, "must be JudgeOptions"),
+        ({"missing": "ignore"}, "missing 'ignore': must be 'error' or 'skip'"),
+        ({"max_images": -3}, "max_images -3: must be 2 or more"),
+    ],
+)
+def test_arguments_of_the_wrong_kind_are_refused(
+    data: Path, tmp_path: Path, wrong: dict[str, object], message: str
+) -> None:
+    with pytest.raises(InvalidValue, match=message):
+        evaluate("lfw", data, tmp_path / "out", **wrong)
+
+
 def test_trouble_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["evaluate", "lfw", "--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -12,9 +12,12 @@ from probface.eval.metrics.verification import kfold_accuracy
 from probface.eval.results import Results
 from probface.eval.verification.options import JudgeOptions
 from probface.face.image import read_image
+from probface.models.registry import resolve_model
 from probface.pipeline.evaluation.evaluate import evaluate
 from probface.readers.lfw import lfw_images, read_pairs
+from probface.readers.verification_bin import read_verification_bin
 from probface.score.cosine import cosine
+from probface.score.quality import quality
 from probface.types import FloatArray
 from small_lfw import write_small_lfw
 
@@ -65,6 +68,31 @@ def _raw(encoder: Encoder, crops: np.ndarray) -> FloatArray:
 
 def test_nobody_is_known_so_pairs_are_resampled(results: Results) -> None:
     assert any("resample comparisons" in note for note in results.notes)
+
+
+def test_that_people_who_trained_the_head_cannot_be_left_out_is_said(
+    data: Path, results: Results, tmp_path: Path
+) -> None:
+    unknown = "the file does not tell who is on its images; people who trained the head cannot be left out."
+    assert [note for note in results.notes if unknown in note] == [f"FastMLS: {unknown}"]
+    names = np.array([item.name for item in read_verification_bin(data).items])
+    mu = np.random.default_rng(0).normal(size=(len(names), 8)).astype(np.float32)
+    np.savez(tmp_path / "mine.npz", path=names, mu=mu)
+    np.savez(tmp_path / "own.npz", path=names, mu=mu, sigma_sq=np.full((len(names), 1), 0.5, np.float32))
+    # One variance for all is of no head.
+    for file, sigma_sq, notes in (("mine.npz", 0.5, 0), ("own.npz", None, 1)):
+        asked = {"models": (), "embeddings": (tmp_path / file,), "sigma_sq": sigma_sq, "judge": QUICK}
+        found = evaluate("bin", data, tmp_path / "out", **asked)
+        assert [system.metric for system in found.systems] == ["cosine", "fastmls"]
+        assert sum(unknown in note for note in found.notes) == notes
+
+
+def test_the_ladder_is_on_the_scale_of_the_model(results: Results) -> None:
+    scale = resolve_model("sface").contract.quality
+    assert scale is not None
+    grades = quality(np.array([[rung.sigma_sq] for rung in results.ladder], np.float32), scale)
+    assert len(grades) > 0
+    assert [rung.quality for rung in results.ladder] == grades.tolist()
 
 
 def test_a_hostile_pickle_is_refused_and_runs_nothing(tmp_path: Path) -> None:

@@ -2,9 +2,14 @@
 
 A protocol that judges by several random subsets shows how a figure varies with the people drawn. Subsets overlap, so
 that their standard deviation is not the standard error of the figure on all people. With r of n = r + d people in each
-of T subsets, the jackknife's estimate of that error is (Shao and Wu, Annals of Statistics 1989)
+of T subsets, and s^2 = 1 / (T - 1) * sum over subsets of (figure - mean)^2, the jackknife's estimate of that error is
+r / d * s^2 (Shao and Wu, Annals of Statistics 1989): of a mean, which varies by v / n, subsets of the same n people
+vary by (1 / r - 1 / n) * v = d / r * v / n, and s^2 estimates that.
 
-    se^2 = r / d * 1 / (T - 1) * sum over subsets of (figure - mean)^2
+The mean over T subsets is not the figure on all people: subsets that are drawn independently leave it apart by s^2 / T.
+The two errors are independent, and the interval is of the mean over subsets:
+
+    se^2 = (r / d + 1 / T) * s^2
 """
 
 from __future__ import annotations
@@ -39,6 +44,6 @@ def subset_interval(figures: NDArray[np.floating], kept: float, left_out: float,
             "between 0 and 1"
         )
     mean = float(figures.mean())
-    error = math.sqrt(kept / left_out * float(figures.var(ddof=1)))
+    error = math.sqrt((kept / left_out + 1 / len(figures)) * float(figures.var(ddof=1)))
     reach = float(stdtrit(len(figures) - 1, (1 + confidence) / 2)) * error
     return Interval(mean, mean - reach, mean + reach, confidence)

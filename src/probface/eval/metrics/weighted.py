@@ -236,10 +236,14 @@ class BestErrorRate:
         self._places = np.concatenate([[0], closing, [len(falling)]])
 
     def __call__(self, weights: Weights) -> NDArray[np.float64]:
-        """(1,) weighted errors over the weight of all pairs."""
-        genuine = int(weights[self._person].sum())
+        """(1,) weighted errors over the weight of all pairs.
+
+        Raises:
+            InsufficientData: no genuine pair has weight, or no impostor pair: one kind alone is decided without errors.
+        """
+        genuine = int(_some(weights[self._person].sum()))
         known = weights[: self._comparisons.shape[0]]
-        total = _some(genuine + known @ (self._comparisons @ known))
+        total = genuine + int(_some(known @ (self._comparisons @ known)))
         head, count = min(len(self._genuine), 1000 + 2 * len(self._person)), len(self._genuine)
         errors, refused = self._errors(weights, genuine, head)
         while refused < genuine and head < count:

@@ -5,6 +5,10 @@ of the test images are compared, 47 million; and the probes are searched in a ga
 each, about half of the probes showing people who are not enrolled. What the paper calls the verification rate at a FAR
 is TMR at FMR here; its detection and identification rate (DIR) at a FAR is 1 - FNIR at FPIR. The paper reports mean
 minus standard deviation.
+
+The benchmark's MATLAB code takes the round(FAR x N)-th highest of N impostor scores as its threshold, and accepts what
+is as high or higher. Here floor(FMR x N) impostors at most are above the threshold, and a match is above it: the same
+number of impostors where FMR x N is whole and no score is tied, one fewer where MATLAB rounds up.
 """
 
 from __future__ import annotations

@@ -7,6 +7,9 @@ score as high or higher. Distractors are drawn at random, each smaller set withi
 Every probe is scored with every distractor once, in blocks, and of each draw only its few best distractors are kept:
 memory grows with the number of distractors by some 20 bytes a draw. The highest of all scores are kept, too, for
 thresholds at a false-match rate over all pairs of a probe and a distractor.
+
+A matrix product rounds one pair differently in different places. So the few distractors that are kept are scored once
+more, pair by pair as the mates are: a copy of the mate among them is exactly as high, and counts against it.
 """
 
 from __future__ import annotations
@@ -41,9 +44,10 @@ class DistractorScores:
         subjects: (S,) int64, number of each probe's person, 0 .. people - 1.
         probe, mate: (Q,) int64, rows of the probes of each search.
         mate_scores: (Q,) float32.
-        best: (draws, L, S, R) float32, the R best distractors of each probe, falling; -inf where there are fewer.
+        best: (draws, L, S, R) float32, the R best distractors of each probe, falling; -inf where there are fewer. Equal
+            pairs have equal scores here and in ``mate_scores``.
         impostors: number of all pairs of a probe and a distractor.
-        highest: (H,) float32, the highest of their scores, falling.
+        highest: (H,) float32, the highest of their scores, falling; up to the rounding of matrix products.
     """
 
     sizes: tuple[int, ...]
@@ -132,22 +136,25 @@ def search_distractors(
     rng = np.random.default_rng(seed)
     # The annulus of each distractor in each draw: the first level whose set it is in.
     places = np.stack([rng.permutation(len(distractors)) for _ in range(draws)])
-    annuli = np.searchsorted(np.array(levels), places, side="right").astype(np.int8)
+    annuli = np.searchsorted(np.array(levels), places, side="right").astype(np.int32)
     impostors = len(probes) * len(distractors)
-    best = np.full((draws, len(levels), len(probes), max_rank), -np.inf, np.float32)
+    best = _Best.empty((draws, len(levels), len(probes), max_rank))
     highest = _Highest(max(math.floor(LARGEST_FMR * impostors) + 2, LEAST_KEPT))
     for rows, columns, scores in _score_blocks(probes, distractors, metric):
         highest.add(scores)
         for draw in range(draws):
             for level in range(len(levels)):
-                inside = annuli[draw, columns] == level
-                if inside.any():
-                    _keep(best[draw, level, rows], scores[:, inside])
+                inside = np.flatnonzero(annuli[draw, columns] == level)
+                if len(inside):
+                    best.of(draw, level, rows).keep(scores[:, inside], columns.start + inside)
+    every = slice(len(probes))
     for level in range(1, len(levels)):  # from annuli to whole sets
         for draw in range(draws):
-            _keep(best[draw, level], best[draw, level - 1])
-    mate_scores = _paired(probes, probe, mate, metric)
-    return DistractorScores(levels, subjects, probe, mate, mate_scores, -np.sort(-best), impostors, highest.falling())
+            smaller = best.of(draw, level - 1, every)
+            best.of(draw, level, every).keep(smaller.scores, smaller.columns)
+    mate_scores = _paired(probes, probe, probes, mate, metric)
+    exact = best.scored_by_pairs(probes, distractors, metric)
+    return DistractorScores(levels, subjects, probe, mate, mate_scores, exact, impostors, highest.falling())
 
 
 def _check(probes: FaceTable, people: Sequence[str], distractors: FaceTable, others: Sequence[str]) -> None:
@@ -158,7 +165,7 @@ def _check(probes: FaceTable, people: Sequence[str], distractors: FaceTable, oth
         )
     shared = distractors.missing(probes.names)
     if len(shared) < len(probes):
-        name = next(iter(frozenset(probes.names).difference(shared)))
+        name = min(frozenset(probes.names).difference(shared))
         raise DataError(
             f"distractor {name!r}: is a probe, too ({len(probes) - len(shared)} such images); leave it out of the "
             "distractors"
@@ -207,22 +214,59 @@ def _score_blocks(
             yield rows, columns, score_matrix(probes.embeddings[rows], part, metric)
 
 
-def _keep(held: FloatArray, found: FloatArray) -> None:
-    """Leave in ``held`` (S, R) the best of what each row holds and what was found; in no order."""
-    count = held.shape[1]
-    # Soon a block has nothing new for most probes, and the maximum is all that it costs.
-    rows = np.flatnonzero(found.max(axis=1) > held.min(axis=1))
-    both = np.concatenate([held[rows], found[rows]], axis=1)
-    held[rows] = np.partition(both, both.shape[1] - count, axis=1)[:, -count:]
-
-
-def _paired(probes: FaceTable, first: NDArray[np.int64], second: NDArray[np.int64], metric: Metric) -> FloatArray:
-    """(Q,) float32 scores, as :func:`score_matrix` makes them up to rounding."""
+def _paired(
+    one: FaceTable, first: NDArray[np.integer], other: FaceTable, second: NDArray[np.integer], metric: Metric
+) -> FloatArray:
+    """(Q,) float32 scores of rows of one table with rows of another."""
     out = np.empty(len(first), np.float32)
     for start in range(0, len(first), BLOCK_DISTRACTORS):
         block = slice(start, start + BLOCK_DISTRACTORS)
-        out[block] = paired_scores(probes.embeddings[first[block]], probes.embeddings[second[block]], metric)
+        out[block] = paired_scores(one.embeddings[first[block]], other.embeddings[second[block]], metric)
     return out
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Best:
+    """The R best distractors of each probe, in no order.
+
+    Attributes:
+        scores: (..., S, R) float32; -inf where there are fewer.
+        columns: (..., S, R) int32, which distractors they are; -1 where there are fewer.
+    """
+
+    scores: FloatArray
+    columns: NDArray[np.int32]
+
+    @classmethod
+    def empty(cls, shape: tuple[int, ...]) -> _Best:
+        return cls(np.full(shape, -np.inf, np.float32), np.full(shape, -1, np.int32))
+
+    def of(self, draw: int, level: int, rows: slice) -> _Best:
+        """Some probes in one draw and at one level; what it keeps is kept here."""
+        return _Best(self.scores[draw, level, rows], self.columns[draw, level, rows])
+
+    def keep(self, found: FloatArray, columns: NDArray[np.integer]) -> None:
+        """Leave in (S, R) the best of what each row holds and of what was found, (S, M); columns (M,) or (S, M)."""
+        count = self.scores.shape[1]
+        # Soon a block has nothing new for most probes, and the maximum is all that it costs.
+        rows = np.flatnonzero(found.max(axis=1) > self.scores.min(axis=1))
+        both = np.concatenate([self.scores[rows], found[rows]], axis=1)
+        chosen = np.argpartition(both, both.shape[1] - count, axis=1)[:, -count:]
+        held = np.take_along_axis(self.columns[rows], np.minimum(chosen, count - 1), axis=1)
+        new = np.broadcast_to(columns, found.shape)[rows[:, None], np.maximum(chosen - count, 0)]
+        self.scores[rows] = np.take_along_axis(both, chosen, axis=1)
+        self.columns[rows] = np.where(chosen < count, held, new)
+
+    def scored_by_pairs(self, probes: FaceTable, distractors: FaceTable, metric: Metric) -> FloatArray:
+        """(..., S, R) scores, falling, each made as those of the mates are."""
+        there = self.columns >= 0
+        rows = np.broadcast_to(np.arange(len(probes))[:, None], there.shape)[there]
+        # The draws and levels have many pairs in common.
+        pairs, places = np.unique(rows * len(distractors) + self.columns[there], return_inverse=True)
+        probe, distractor = np.divmod(pairs, len(distractors))
+        scores = np.full(there.shape, -np.inf, np.float32)
+        scores[there] = _paired(probes, probe, distractors, distractor, metric)[places]
+        return -np.sort(-scores)
 
 
 class _Highest:

@@ -1,8 +1,12 @@
 """IJB 1:N: probes searched in two galleries, of which each has about half of their subjects.
 
 A probe whose subject is in the gallery is a mated search; the others are non-mated searches and set the threshold of
-open-set identification. TPIR = 1 - FNIR(N, 1, T) of ISO/IEC 19795-1: the mate is first and above T. The field's scripts
-take a threshold that is one non-mated search stricter than the one at FPIR here.
+open-set identification. TPIR = 1 - FNIR(N, 1, T) of ISO/IEC 19795-1: the mate is first and above T.
+
+Of insightface's two scripts this follows ``ijb_evals.py``: each gallery is searched by itself, at a threshold of its
+own (one non-mated search stricter than the one at FPIR here), and TPIR is the mean of the two. ``ijb_1n.py`` merges the
+galleries: every probe has a mate then, among twice as many subjects, and its threshold is that of impostor scores. Its
+numbers are not comparable with these.
 """
 
 from __future__ import annotations

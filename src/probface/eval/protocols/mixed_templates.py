@@ -184,7 +184,8 @@ def _fuse(
         for template in images.reshape(-1, size)
         for place, image in enumerate(template)
     ]
-    if size == 1:  # an image alone is its own template, whatever the fusion
+    by_weight = fusion.method == "uncertainty" and (fusion.norm or fusion.detector_score)
+    if size == 1 and not by_weight:  # an image alone is its own template, unless a weight is in its variance
         return faces.embeddings[faces.rows(names)]
     ids = np.repeat(np.arange(len(names) // size), size)
     return fuse_templates(faces, names, ids, np.arange(len(names)), fusion).embeddings

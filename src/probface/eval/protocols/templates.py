@@ -11,11 +11,15 @@ scaled, d_i the detector's score; either or both):
 What is carried from a media to its template is its fused Gaussian, mean of unit length and variance. With the estimator
 ``weighted_mean`` a media is as sure as its typical image; with ``precision_sum`` its variance falls with every frame,
 though frames of one video are no independent witnesses. The norm and the detector's score weigh by making a variance
-larger or smaller: sigma_i^2 / w_i with w_i = [|f_i| / mean |f|] [d_i].
+larger or smaller: sigma_i^2 / w_i with w_i = [|f_i| / mean |f|] [d_i]. The mean is over the whole table of faces, so
+that a template is the same whichever others are fused with it.
 
-The variance of a ``mean`` template is estimated with the same weights at both stages and the same estimators, so that
-FastMLS can score it; cosine does not look at it. The flip test (the sum of the embeddings of image and mirror image) is
-the embedding's affair.
+A ``mean`` template has a variance, too, so that FastMLS can score it; cosine does not look at it. ``weighted_mean`` is
+that of its images with the weights that their vectors have in the sum; ``minimum`` and ``precision_sum`` are of its
+images' sigma_i^2 as they are, without weights.
+
+The flip test (the sum of the raw embeddings of image and mirror image) comes before all this: the table's faces are
+such sums or they are not, and their norms are the sums' lengths.
 """
 
 from __future__ import annotations
@@ -67,7 +71,8 @@ class TemplateFusion:
 
 
 FIELD = TemplateFusion(norm=True, detector_score=True)
-"""What the field's scripts do by default (N1 D1; F1, the flip test, is done when faces are embedded)."""
+"""What the field's scripts do by default (N1 D1). F1, the flip test, comes before: the evaluation sums image and mirror
+image where it embeds them, and takes ready embeddings as they are."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,11 +168,11 @@ def fuse_templates(
 def _weights(
     faces: FaceTable, rows: NDArray[np.int64], fusion: TemplateFusion, detector_scores: NDArray[np.floating] | None
 ) -> NDArray[np.float64]:
-    """(N,) of the images; the norms in shares of their mean, which leaves unit templates as they are."""
+    """(N,) of the images; the norms in shares of the table's mean, which leaves unit templates as they are."""
     weights = np.ones(len(rows))
     if fusion.norm:
-        norms = faces.quality(NORM)[rows]
-        weights *= norms / norms.mean()
+        norms = faces.quality(NORM)
+        weights *= norms[rows] / norms.mean()
     if fusion.detector_score:
         scores = faces.quality(DETECTOR_SCORE)[rows] if detector_scores is None else np.asarray(detector_scores)
         if scores.shape != weights.shape:

@@ -41,7 +41,8 @@ def accuracy(trial: Trial, options: JudgeOptions) -> Rate:
     if count > len(whole):
         note += f"; {count - len(whole)} of {count} folds lack a kind of pair and take no part"
     found = trial.draws.resample(mean, options)
-    return Rate("accuracy", found, by=f"mean of {len(whole)} folds", better="higher", note=note)
+    by, genuine = f"mean of {len(whole)} folds", int(np.count_nonzero(labels))
+    return Rate("accuracy", found, by=by, better="higher", note=note, genuine=genuine, impostor=len(rows) - genuine)
 
 
 def whole_folds(trial: Trial) -> NDArray[np.int64]:

@@ -52,9 +52,9 @@ def operating_curve(trial: Trial) -> tuple[NDArray[np.float64], NDArray[np.float
     # Below the lowest score all match; elsewhere the threshold is the score that the rule takes.
     ranks = count - 1 - allowed
     thresholds = np.unique(np.where(ranks >= 0, impostor[ranks], -np.inf))[::-1]
-    fmr, tmr = (1 - np.searchsorted(scores, thresholds, side="right") / len(scores) for scores in (impostor, genuine))
-    measured = fmr > 0  # ties at the top leave no impostor above
-    return fmr[measured], tmr[measured]
+    matched, recognised = (len(s) - np.searchsorted(s, thresholds, side="right") for s in (impostor, genuine))
+    measured = matched >= EXPECTED_FALSE_MATCHES  # ties at the top leave fewer above
+    return matched[measured] / count, recognised[measured] / len(genuine)
 
 
 def score_histogram(trial: Trial) -> Chart:

@@ -16,7 +16,7 @@ from probface.eval.metrics.risk import partial_auc
 from probface.eval.metrics.weighted import DiscardCurve
 from probface.eval.results import Chart, ChartAxis, Figure, Section, Series
 from probface.eval.verification.options import JudgeOptions
-from probface.eval.verification.rate import Rate, column, figure
+from probface.eval.verification.rate import Rate, column, figure, kept_of
 from probface.eval.verification.thresholds import Decision
 from probface.eval.verification.trial import Trial
 
@@ -78,7 +78,9 @@ def _figures(trial: Trial, found: dict[str, Resampled], decision: Decision, opti
     for measure, one in found.items():
         for place, share in enumerate(options.rejected, len(GRID)):
             at = {"fmr": decision.fmr, "rejected": share}
-            figures.append(figure(trial, Rate("FNMR", column(one, place), at, measure, better="lower"), options))
+            kept = kept_of(trial.genuine, share)  # the impostors set the threshold, all of them
+            rate = Rate("FNMR", column(one, place), at, measure, better="lower", genuine=kept)
+            figures.append(figure(trial, rate, options))
         at = {"fmr": decision.fmr, "rejected": UPTO}
         rate = Rate("partial AUC", column(one, area), at, measure, "area", "lower")
         figures.append(figure(trial, rate, options))

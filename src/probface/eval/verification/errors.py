@@ -45,9 +45,13 @@ def _of_new_images(trial: Trial, pairs: NDArray[np.int64], count: int, seen: set
 
 def _error(trial: Trial, decision: Decision, kind: ErrorKind, pair: int) -> WorstError:
     comparisons, faces = trial.comparisons, trial.candidate.faces
-    names = comparisons.names[comparisons.first[pair]], comparisons.names[comparisons.second[pair]]
+    images = comparisons.first[pair], comparisons.second[pair]
+    names = comparisons.names[images[0]], comparisons.names[images[1]]
     both = faces.embeddings[faces.rows(names)]
-    variances = both.sigma_sq.sum(axis=1, dtype=np.float64)
+    variances = [
+        None if comparisons.subjects[image] in trial.candidate.taught else float(whole)
+        for image, whole in zip(images, both.sigma_sq.sum(axis=1, dtype=np.float64), strict=True)
+    ]
     return WorstError(
         kind=kind,
         system=trial.key,
@@ -57,6 +61,6 @@ def _error(trial: Trial, decision: Decision, kind: ErrorKind, pair: int) -> Wors
         threshold=decision.threshold,
         fmr=decision.fmr,
         cosine=float(cosine(both.mu[:1], both.mu[1:])[0]),
-        sigma_sq_a=float(variances[0]),
-        sigma_sq_b=float(variances[1]),
+        sigma_sq_a=variances[0],
+        sigma_sq_b=variances[1],
     )

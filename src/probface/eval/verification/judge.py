@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from probface.errors import DataError, InvalidValue
+from probface.errors import InvalidValue
 from probface.eval.candidate import Candidate
 from probface.eval.comparisons import Comparisons
 from probface.eval.results import INSUFFICIENT, LadderFace, MeasuredThreshold, Section, System, WorstError
@@ -22,6 +22,8 @@ from probface.eval.verification.risk_control import risk_section
 from probface.eval.verification.thresholds import Decision, decision, threshold_table
 from probface.eval.verification.trial import Selections, Trial
 
+Decided: TypeAlias = list[tuple[Trial, Decision]]
+"""The trials that there are impostors enough for a threshold of, with it."""
 STEPS = 8
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with the step that is done, how many are, and how many there are."""
@@ -74,7 +76,8 @@ def judge(
     thresholds = tuple(row for trial in trials for row in threshold_table(trial, options))
     steps.done("thresholds")
     unbiased, biased = _unbiased(trials, selections)
-    sections = _sections(trials, unbiased, selections, options, steps)
+    apart = _decided(unbiased, options)
+    sections = _sections(trials, unbiased, apart, selections, options, steps)
     groups, left_out = group_section(decided, options.groups, options) if options.groups is not None else (None, ())
     steps.done("groups")
     ladders = (quality_ladder(trial, options) for trial in unbiased if trial.tells_uncertainty)
@@ -84,24 +87,31 @@ def judge(
         thresholds=thresholds,
         ladder=next(ladders, ()),
         errors=tuple(error for trial, taken in decided for error in worst_errors(trial, taken, options.worst)),
-        notes=(*_notes(trials, decided, options), *biased, *left_out),
+        notes=(
+            *_people_notes(trials),
+            *_threshold_notes(trials, decided, unbiased, apart, options),
+            *dict.fromkeys(map(_drawn, trials)),
+            *biased,
+            *left_out,
+        ),
     )
 
 
 def _sections(
     trials: list[Trial],
     unbiased: list[Trial],
+    apart: Decided,
     selections: Selections,
     options: JudgeOptions,
     steps: _Steps,
 ) -> list[Section]:
-    """All but groups; ``unbiased`` are the trials for what sigma^2 decides."""
+    """All but groups; ``unbiased`` are the trials for what sigma^2 decides, ``apart`` those of them with thresholds."""
     rated = [Rated.of(trial, options) for trial in trials]
     sections = [verification_section(trials, [one.rates for one in rated], options)]
     steps.done("error rates")
     sections.append(compared_section(rated, selections, options))
     steps.done("differences")
-    sections.append(discard_section(_decided(unbiased, options), options))
+    sections.append(discard_section(apart, options))
     steps.done("error versus discard")
     sections.append(risk_section(unbiased, options))
     steps.done("risk control")
@@ -110,7 +120,7 @@ def _sections(
     return sections
 
 
-def _decided(trials: list[Trial], options: JudgeOptions) -> list[tuple[Trial, Decision]]:
+def _decided(trials: list[Trial], options: JudgeOptions) -> Decided:
     return [(trial, taken) for trial in trials if (taken := decision(trial, options)) is not None]
 
 
@@ -122,11 +132,14 @@ def _unbiased(trials: list[Trial], selections: Selections) -> tuple[list[Trial],
     found, notes = [], []
     for trial in trials:
         one = trial.candidate
-        try:
-            selection = selections.without(one.trained | one.taught, trial.label)
-        except DataError:
-            notes.append(f"{trial.label}: all these people trained the head, so nothing is set aside by its sigma^2.")
+        genuine, impostor = selections.counts(one.trained | one.taught)
+        if not (genuine and impostor):
+            notes.append(
+                f"{trial.label}: without people who trained the head {genuine:,} genuine and {impostor:,} impostor "
+                "comparisons are left, so nothing is set aside by its sigma^2."
+            )
             continue
+        selection = selections.without(one.trained | one.taught, trial.label)
         if selection is trial.selection:
             found.append(trial)
             continue
@@ -151,7 +164,7 @@ class _Steps:
             self._progress(f"judging: {step}", self._done, STEPS)
 
 
-def _notes(trials: list[Trial], decided: list[tuple[Trial, Decision]], options: JudgeOptions) -> Iterator[str]:
+def _people_notes(trials: list[Trial]) -> Iterator[str]:
     for trial in trials:
         if trial.selection.left_out:
             yield (
@@ -160,23 +173,43 @@ def _notes(trials: list[Trial], decided: list[tuple[Trial, Decision]], options: 
             )
         if not trial.tells_uncertainty:
             yield f"{trial.label}: sigma^2 is the same for every image, so nothing can be set aside by it."
-    by_key = {trial.key: taken.fmr for trial, taken in decided}
+
+
+def _threshold_notes(
+    trials: list[Trial], decided: Decided, unbiased: list[Trial], apart: Decided, options: JudgeOptions
+) -> Iterator[str]:
+    """Where a part stands at another rate than was asked for, or is missing for want of impostors."""
+    rates, rates_apart = ({trial.key: taken.fmr for trial, taken in some} for some in (decided, apart))
+    others = {trial.key: trial for trial in unbiased}
     for trial in trials:
-        fmr = by_key.get(trial.key)
-        if fmr is None:
-            yield (
-                f"{trial.label}: {INSUFFICIENT} for a threshold at FMR {options.fmr:g} or above, with "
-                f"{trial.impostor:,} impostor comparisons: no error versus discard, groups or worst errors."
+        other = others.get(trial.key)
+        if other is trial:
+            yield from _threshold_note(
+                trial, rates.get(trial.key), "error versus discard, groups and worst errors", options
             )
-        elif fmr != options.fmr:
-            yield (
-                f"{trial.label}: {trial.impostor:,} impostor comparisons are too few for FMR {options.fmr:g}; error "
-                f"versus discard, groups and the worst errors use the threshold at FMR {fmr:g}."
-            )
-    yield from dict.fromkeys(map(_drawn, trials))
+            continue
+        yield from _threshold_note(trial, rates.get(trial.key), "groups and worst errors", options)
+        if other is not None:
+            yield from _threshold_note(other, rates_apart.get(trial.key), "error versus discard", options)
+
+
+def _threshold_note(trial: Trial, fmr: float | None, parts: str, options: JudgeOptions) -> Iterator[str]:
+    if fmr is None:
+        yield (
+            f"{trial.label}: {INSUFFICIENT} for a threshold at FMR {options.fmr:g} or above, with "
+            f"{trial.impostor:,} impostor comparisons: left out are {parts}."
+        )
+    elif fmr != options.fmr:
+        yield (
+            f"{trial.label}: {trial.impostor:,} impostor comparisons are too few for FMR {options.fmr:g}; "
+            f"the threshold of {parts} is at FMR {fmr:g}."
+        )
 
 
 def _drawn(trial: Trial) -> str:
     if trial.draws.single:
         return "Intervals resample comparisons: no subject is known to be in two of them."
-    return "Intervals resample subjects, not comparisons."
+    return (
+        "Intervals resample subjects, not comparisons; they are up to 1.7 times too wide where people have few "
+        "comparisons each or errors are very rare."
+    )

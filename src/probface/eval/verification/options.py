@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from probface.contract import QualityScale
 from probface.errors import InvalidValue
 
 
@@ -24,7 +23,6 @@ class JudgeOptions:
         ladder: how many faces the quality ladder shows.
         worst: how many errors of each kind are shown for each system.
         groups: subject -> group, to compare error rates of groups; subjects that are not in it take no part there.
-        quality: scale of the ladder's quality 0..100, where the model has one.
     """
 
     fmrs: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
@@ -36,7 +34,6 @@ class JudgeOptions:
     ladder: int = 24
     worst: int = 6
     groups: Mapping[str, str] | None = None
-    quality: QualityScale | None = None
 
     def __post_init__(self) -> None:
         rates = (*self.fmrs, self.fmr)

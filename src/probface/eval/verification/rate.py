@@ -23,6 +23,7 @@ class Rate:
     Attributes:
         name, at, by, unit, better, note: as in :class:`probface.eval.results.Figure`.
         found: one figure, resampled; None where there are too few comparisons, and ``note`` says so.
+        genuine, impostor: how many comparisons it rests on; None: all of the trial's.
     """
 
     name: str
@@ -32,11 +33,18 @@ class Rate:
     unit: Unit = "share"
     better: Literal["higher", "lower"] | None = None
     note: str = ""
+    genuine: int | None = None
+    impostor: int | None = None
 
 
 def column(found: Resampled, place: int) -> Resampled:
     """One of the figures of a statistic."""
     return Resampled(found.estimate[place : place + 1], found.values[:, place : place + 1], found.draws)
+
+
+def kept_of(count: int, rejected: float) -> int:
+    """How many of ``count`` comparisons stay where a share of them is rejected."""
+    return count - math.floor(rejected * count + 1e-9)
 
 
 def insufficient(error: InsufficientData | str) -> str:
@@ -61,8 +69,8 @@ def figure(
         better=rate.better,
         relation=relation,
         against=against,
-        genuine=trial.genuine,
-        impostor=trial.impostor,
+        genuine=trial.genuine if rate.genuine is None else rate.genuine,
+        impostor=trial.impostor if rate.impostor is None else rate.impostor,
         note=note,
     )
 

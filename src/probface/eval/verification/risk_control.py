@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from probface.eval.face_table import UNCERTAINTY
 from probface.eval.metrics.weighted import BestErrorRate
 from probface.eval.results import Chart, ChartAxis, Section, Series
 from probface.eval.verification.options import JudgeOptions
-from probface.eval.verification.rate import Rate, figure, insufficient
+from probface.eval.verification.rate import Rate, figure, insufficient, kept_of
 from probface.eval.verification.trial import Trial
 
 TEXT = (
@@ -41,13 +41,14 @@ def _rates(trial: Trial, options: JudgeOptions) -> list[Rate]:
     order = np.argsort(-trial.pair_quality(UNCERTAINTY), kind="stable")
     rates = []
     for share in options.rejected:
-        kept = order[: len(order) - math.floor(share * len(order) + 1e-9)]
+        kept = order[: kept_of(len(order), share)]
         at, labels = {"rejected": share}, trial.comparisons.genuine[kept]
-        if labels.all() or not labels.any():
-            note = insufficient("only one kind of comparison is left")
-            rates.append(Rate("accuracy", None, at, UNCERTAINTY, better="higher", note=note))
+        genuine = int(np.count_nonzero(labels))
+        rate = Rate("accuracy", None, at, UNCERTAINTY, better="higher", genuine=genuine, impostor=len(kept) - genuine)
+        if genuine in (0, len(kept)):
+            rates.append(replace(rate, note=insufficient("only one kind of comparison is left")))
             continue
         errors = BestErrorRate(trial.scores[kept], trial.draws.first[kept], trial.draws.second[kept])
         found = trial.draws.resample(lambda weights, errors=errors: 1 - errors(weights), options)  # type: ignore[misc]
-        rates.append(Rate("accuracy", found, at, UNCERTAINTY, better="higher"))
+        rates.append(replace(rate, found=found))
     return rates

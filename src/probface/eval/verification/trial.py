@@ -41,6 +41,13 @@ class Selections:
         self._subjects = frozenset(comparisons.subjects)
         self._made: dict[frozenset[str], Selection] = {}
 
+    def counts(self, people: frozenset[str]) -> tuple[int, int]:
+        """How many genuine and impostor comparisons are left without these people."""
+        there = people & self._subjects
+        left = self._made[there].comparisons.genuine if there in self._made else self._genuine_left(there)
+        genuine = int(np.count_nonzero(left))
+        return genuine, len(left) - genuine
+
     def without(self, people: frozenset[str], label: str) -> Selection:
         """All comparisons that none of these people is in; ``label`` says whose, for the message.
 
@@ -56,15 +63,16 @@ class Selections:
     def _kept(self, people: frozenset[str], label: str) -> Comparisons:
         if not people:
             return self._comparisons
-        keep = ~self._comparisons.of_subjects(people)
-        genuine = int(self._comparisons.genuine[keep].sum())
-        impostor = int(keep.sum()) - genuine
+        genuine, impostor = self.counts(people)
         if not (genuine and impostor):
             raise DataError(
                 f"{label}: {genuine} genuine and {impostor} impostor comparisons without those of people who trained "
                 f"the head ({len(people)} subjects): need both kinds; judge by other people, or by cosine alone"
             )
-        return self._comparisons.select(keep)
+        return self._comparisons.select(~self._comparisons.of_subjects(people))
+
+    def _genuine_left(self, people: frozenset[str]) -> NDArray[np.bool_]:
+        return self._comparisons.genuine[~self._comparisons.of_subjects(people)]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

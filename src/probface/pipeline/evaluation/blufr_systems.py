@@ -71,17 +71,15 @@ def blufr_systems(request: EvaluationRequest, lists: BlufrLists, items: Sequence
     judged = embed_models(request, items) if request.models or request.embeddings else []
     systems, notes = [], []
     for candidate, one in _candidates(request, judged):
-        if candidate.metric != "cosine" and _refusal(one.contract, tested, request.force):
+        refusal = "" if candidate.metric == "cosine" else _refusal(one.contract, tested, request.force)
+        if refusal and request.metrics and not models and one.export is None:  # models were refused before
+            raise DataError(f"{one.name}: {refusal}; or judge these embeddings by cosine")
+        if refusal:
             notes.append(
                 f"{candidate.label} is not judged: people of the trials trained its head. Give a model for each trial, "
                 "trained on its people (--trial-models 'out/trial-{}'), or judge it all the same (--force)."
             )
             continue
-        if candidate.metric != "cosine" and one.contract is not None and not one.contract.training_people:
-            notes.append(
-                f"{candidate.label}: the model does not tell who trained its head; the figures are fair only if "
-                "that was nobody of the trials."
-            )
         systems.append(BlufrSystem(candidate, (one.table,)))
     if models:
         exported = _embed_trials(request, items, models, next((one.export for one in judged if one.export), None))

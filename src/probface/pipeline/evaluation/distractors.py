@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from probface.contract import ModelContract
 from probface.errors import DataError, InvalidValue
 from probface.eval.candidate import Candidate
 from probface.eval.face_table import FaceTable
 from probface.eval.protocols.distractors import search_distractors
-from probface.gallery.exchange_reading import read_table
 from probface.pipeline.evaluation.distractor_figures import Among, distractor_section
 from probface.pipeline.evaluation.evaluation import Evaluation
 from probface.pipeline.evaluation.finish import About, Counts, Findings, forced_notes, results_of
 from probface.pipeline.evaluation.judged import Judged, candidates_of, embed_models
 from probface.pipeline.evaluation.listed_images import named_items
 from probface.pipeline.evaluation.request import EvaluationRequest
-from probface.pipeline.face_table_file import face_table_from_file
+from probface.pipeline.face_table_file import ReadyFaces, read_ready_faces
 from probface.readers.item import Item
 from probface.readers.lfw import lfw_images
 from probface.readers.megaface import MegaFace, read_megaface
@@ -50,16 +48,20 @@ class _Sides:
 def evaluate_distractors(request: EvaluationRequest) -> Evaluation:
     """Judge models by how well they find a person's other image among distractors.
 
+    Who trained the head of a model is no probe of its scores with ``sigma_sq``, and no distractor of any system: all
+    are judged among the same distractors. ``force`` leaves everybody in.
+
     Raises:
-        DataError: images, lists or embeddings are not there or broken, images that tell no person, or a distractor that
-            is a probe or shows one of the probes' people.
+        DataError: images, lists or embeddings are not there or broken, images that tell no person, a distractor that
+            is a probe or shows one of the probes' people, or nobody is left who did not train a head.
         InsufficientData: nobody has two images.
         InvalidValue: nothing to draw distractors from, or distractors' embeddings beside several models.
     """
     sides = _from_lists(request) if _is_megaface(request.data) else _from_images(request)
     tables = {one.name: table for one, table in zip(sides.probes, sides.distractors, strict=True)}
-    candidates = candidates_of(sides.probes, sides.people.values(), request)
-    notes, among = list(sides.notes), []
+    candidates = candidates_of(sides.probes, (*sides.people.values(), *sides.others.values()), request)
+    tables, told = _among_strangers(tables, sides, candidates)
+    notes, among = [*sides.notes, *told, *_unknown(request, sides, candidates)], []
     lost = {name for one in sides.probes for name in one.table.missing(tuple(sides.people))}
     for number, one in enumerate(candidates, 1):
         found, left_out = _search(one, tables[one.system.model], sides, lost, request.judge.seed)
@@ -103,6 +105,41 @@ def _search(one: Candidate, distractors: FaceTable, sides: _Sides, lost: set[str
     )
     left_out = len(names) - len(kept)
     return Among(replace(one.system, left_out=left_out), scores, tuple(kept), tuple(people)), left_out
+
+
+def _among_strangers(
+    tables: dict[str, FaceTable], sides: _Sides, candidates: Sequence[Candidate]
+) -> tuple[dict[str, FaceTable], list[str]]:
+    """The distractors, for all systems, without people who trained a head that is judged; and what to say."""
+    trained = frozenset[str]().union(*(one.trained for one in candidates))
+    gone = {name for name, person in sides.others.items() if person in trained}
+    left_out = {name for table in tables.values() for name in table.names if name in gone}
+    if not left_out:
+        return tables, []
+    kept = {model: [name for name in table.names if name not in gone] for model, table in tables.items()}
+    if not all(kept.values()):
+        raise DataError(
+            "distractors: everybody among them trained an uncertainty head that is judged; bring other people, or "
+            "judge by cosine"
+        )
+    people = len({sides.others[name] for name in left_out})
+    note = (
+        f"{len(left_out):,} distractors of {people:,} people who trained an uncertainty head are left out for all "
+        "systems."
+    )
+    return {model: _only(tables[model], names) for model, names in kept.items()}, [note]
+
+
+def _unknown(request: EvaluationRequest, sides: _Sides, candidates: Iterable[Candidate]) -> list[str]:
+    """What to say where a head's people could not be looked for among the distractors."""
+    heads = {one.system.model for one in candidates if one.system.metric != "cosine"}
+    told = any(one.contract is not None and one.contract.training_people for one in sides.probes if one.name in heads)
+    if sides.others or not told or request.force:
+        return []
+    return [
+        "Who is on the distractors is not known: people who trained the uncertainty head may be among them, and are "
+        "not left out."
+    ]
 
 
 def _is_megaface(data: Path) -> bool:
@@ -171,16 +208,15 @@ def _ready(
             f"distractors {path}: embeddings are of one model, {len(judged)} are judged; judge one at a time, or give "
             "images"
         )
-    table = face_table_from_file(path, names=names, sigma_sq=request.sigma_sq, allow_missing=request.missing == "skip")
-    _check_model(path, table, judged[0])
-    return table
+    ready = read_ready_faces(path, names=names, sigma_sq=request.sigma_sq, allow_missing=request.missing == "skip")
+    _check_model(path, ready, judged[0])
+    return ready.table
 
 
-def _check_model(path: Path, table: FaceTable, one: Judged) -> None:
+def _check_model(path: Path, ready: ReadyFaces, one: Judged) -> None:
     """Embeddings of two models cannot be compared."""
-    widths = [(faces.embeddings.dim, faces.embeddings.sigma_sq.shape[1]) for faces in (table, one.table)]
-    theirs: ModelContract | None = read_table(path).contract
-    alike = theirs is None or one.contract is None or theirs == one.contract
+    widths = [(faces.embeddings.dim, faces.embeddings.sigma_sq.shape[1]) for faces in (ready.table, one.table)]
+    alike = ready.contract is None or one.contract is None or ready.contract == one.contract
     if widths[0] != widths[1] or not alike:
         raise InvalidValue(
             f"distractors {path}: embedded by another model than {one.name}; embed them with the one that is judged"

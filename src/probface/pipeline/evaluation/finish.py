@@ -98,7 +98,12 @@ def results_of(
         thresholds=findings.thresholds,
         ladder=findings.ladder,
         errors=findings.errors,
-        notes=(*findings.notes, *_failures(judged), *_export_notes(judged)),
+        notes=(
+            *findings.notes,
+            *_untold(request, findings.systems, judged),
+            *_failures(judged),
+            *_export_notes(judged),
+        ),
     )
 
 
@@ -111,6 +116,23 @@ def forced_notes(request: EvaluationRequest, judged: Iterable[Judged]) -> list[s
         for one in judged
         if one.contract is not None and one.contract.training_people
     ]
+
+
+def _untold(request: EvaluationRequest, systems: Iterable[System], judged: Iterable[Judged]) -> list[str]:
+    """What a reader must know of a score with sigma^2 where nobody can be left out, because nobody is named."""
+    by_name = {one.name: one for one in judged}
+    notes = []
+    for system in systems:
+        one = by_name[system.model]
+        told = one.contract is not None and one.contract.training_people
+        constant = one.export is None and request.sigma_sq is not None  # no head at all
+        if system.metric != "cosine" and not told and not constant:
+            what = "the model" if one.contract is not None else "the file of embeddings"
+            notes.append(
+                f"{system.label}: {what} does not tell who trained its head; the figures are fair only if that was "
+                "nobody of the data set."
+            )
+    return notes
 
 
 def _failures(judged: Sequence[Judged]) -> list[str]:

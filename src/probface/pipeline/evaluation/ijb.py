@@ -20,9 +20,11 @@ from probface.pipeline.evaluation.finish import About
 from probface.pipeline.evaluation.identification import Searched, identification_section
 from probface.pipeline.evaluation.judged import Judged, candidates_of, embed_models
 from probface.pipeline.evaluation.listed_images import named_items
+from probface.pipeline.evaluation.mirrored import told_of_mirror, with_mirror
 from probface.pipeline.evaluation.pairs import judge_pairs
 from probface.pipeline.evaluation.request import EvaluationRequest
 from probface.pipeline.evaluation.template_weights import check_weights
+from probface.pipeline.face_rows import ExportOptions
 from probface.pipeline.given_faces import GivenLandmarks
 from probface.readers.ijb import (
     IjbFaces,
@@ -55,7 +57,9 @@ class _Lists:
 def evaluate_ijb(request: EvaluationRequest) -> Evaluation:
     """Judge models on IJB-B or IJB-C.
 
-    Faces are aligned by the landmarks of the lists, as the field does it; ready embeddings need no images.
+    Faces are aligned by the landmarks of the lists, and the raw embeddings of image and mirror image summed (the flip
+    test), as the field does it. Ready embeddings need no images, and are taken as they are: whether they are such sums
+    is for who made them to say.
 
     Raises:
         DataError: the lists or images are not there or broken, or a template has no image.
@@ -64,7 +68,7 @@ def evaluate_ijb(request: EvaluationRequest) -> Evaluation:
     files = find_ijb(request.data)
     faces = read_ijb_faces(files)
     lists = _Lists(faces, read_ijb_pairs(files.pairs, faces.templates), read_ijb_search(files, faces))
-    judged = _embed(request, files, faces)
+    judged = [with_mirror(one) for one in _embed(request, files, faces)]
     lists = _with_faces(lists, {name for one in judged for name in one.table.missing(lists.faces.names)})
     fused = [_fuse(request, one, lists.faces) for one in judged]
     templates = [_as_faces(one, its, lists.faces) for one, its in zip(judged, fused, strict=True)]
@@ -72,7 +76,7 @@ def evaluate_ijb(request: EvaluationRequest) -> Evaluation:
         "ijb",
         f"IJB-{files.name[-1].upper()}",
         f"{files.name.upper()}: {len(set(lists.faces.names)):,} images in {len(fused[0]):,} templates, fused by "
-        f"{request.fusion.method}",
+        f"{request.fusion.method}{told_of_mirror(judged)}",
     )
     evaluation = judge_pairs(
         request,
@@ -93,7 +97,7 @@ def _embed(request: EvaluationRequest, files: IjbFiles, faces: IjbFaces) -> list
         name: GivenLandmarks(tuple(map(tuple, points.tolist())), float(score))
         for name, points, score in zip(faces.names, faces.landmarks, faces.detector_scores, strict=True)
     }
-    return embed_models(request, _items(request, files, faces), given=given)
+    return embed_models(request, _items(request, files, faces), ExportOptions(mirror=True), given=given)
 
 
 def _fuse(request: EvaluationRequest, one: Judged, listed: IjbFaces) -> Templates:

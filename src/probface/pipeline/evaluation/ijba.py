@@ -19,9 +19,11 @@ from probface.pipeline.evaluation.finish import About, Counts, Findings, results
 from probface.pipeline.evaluation.ijba_figures import search_sections, verification_sections
 from probface.pipeline.evaluation.judged import Judged, candidates_of, embed_models
 from probface.pipeline.evaluation.listed_images import named_items
+from probface.pipeline.evaluation.mirrored import told_of_mirror, with_mirror
 from probface.pipeline.evaluation.repeats import Repeats
 from probface.pipeline.evaluation.request import EvaluationRequest
 from probface.pipeline.evaluation.template_weights import check_weights
+from probface.pipeline.face_rows import ExportOptions
 from probface.pipeline.given_faces import GivenBox
 from probface.readers.ijba import (
     IjbaFaces,
@@ -56,8 +58,9 @@ class _Tasks:
 def evaluate_ijba(request: EvaluationRequest) -> Evaluation:
     """Judge models on IJB-A: TMR of the 1:1 task, rank rates and TPIR of the 1:N task, over the splits that are there.
 
-    Faces are looked for in the boxes of the lists, in the photos of the folder ``images``; ready embeddings need no
-    photos and are named by file and sighting, as ``img/533.JPG:22238``.
+    Faces are looked for in the boxes of the lists, in the photos of the folder ``images``, and the raw embeddings of
+    face and mirror image are summed (the flip test). Ready embeddings need no photos, are taken as they are, and are
+    named by file and sighting, as ``img/533.JPG:22238``.
 
     Raises:
         DataError: the lists or photos are not there or broken, or people are in the training list of a split and in its
@@ -65,7 +68,7 @@ def evaluate_ijba(request: EvaluationRequest) -> Evaluation:
         InvalidValue: images are to be weighed by a norm or detector score that there is none of.
     """
     tasks, notes = _read(request)
-    judged = _embed(request, tasks)
+    judged = [with_mirror(one) for one in _embed(request, tasks)]
     for one in judged:
         check_weights(one.name, one.table, request.fusion)
     lost = {name for one in judged for listed in tasks.lists() for name in one.table.missing(listed.names)}
@@ -94,7 +97,8 @@ def evaluate_ijba(request: EvaluationRequest) -> Evaluation:
         systems=systems,
         notes=tuple(notes),
     )
-    about = About("ijba", "IJB-A", f"IJB-A: {_told(tasks)}, templates fused by {request.fusion.method}")
+    fusion = f"templates fused by {request.fusion.method}{told_of_mirror(judged)}"
+    about = About("ijba", "IJB-A", f"IJB-A: {_told(tasks)}, {fusion}")
     picture = next((one.picture for one in judged if one.picture is not None), None)
     return Evaluation(results_of(request, findings, about, judged, _counts(tasks)), picture)
 
@@ -132,7 +136,7 @@ def _embed(request: EvaluationRequest, tasks: _Tasks) -> list[Judged]:
                 given[name] = GivenBox(*map(float, box))
     if not request.models:
         return embed_models(request, named_items(files))
-    return embed_models(request, _items(request, files), given=given)
+    return embed_models(request, _items(request, files), ExportOptions(mirror=True), given=given)
 
 
 def _items(request: EvaluationRequest, files: dict[str, str]) -> list[Item]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from probface.pipeline.evaluation.request import EvaluationRequest
 from probface.pipeline.exported_faces import ExportedFaces
 from probface.pipeline.face_export import export_faces
 from probface.pipeline.face_rows import ExportOptions
-from probface.pipeline.face_table_file import face_table_from_file, with_measures
+from probface.pipeline.face_table_file import read_ready_faces, with_measures
 from probface.pipeline.given_faces import GivenFace
 from probface.readers.item import Item
 from probface.types import Image, Metric
@@ -33,7 +34,8 @@ class Judged:
 
     Attributes:
         name: what people read.
-        digest: SHA-256 of the model, or of the file of embeddings.
+        digest: SHA-256 of the model, or of the file of embeddings (which may say by its contract what the model is,
+            and not which file it was).
         table: the faces.
         contract: of the model; None for embeddings that do not tell.
         failed: the images without a face, and why.
@@ -72,7 +74,7 @@ def embed_models(
         given: where the protocol's lists have the faces, by the names of the images.
 
     Raises:
-        DataError, InvalidValue, ModelError, StorageError: as :func:`export_faces` and :func:`face_table_from_file`.
+        DataError, InvalidValue, ModelError, StorageError: as :func:`export_faces` and :func:`read_ready_faces`.
     """
     chosen = replace(options or ExportOptions(), aligned=request.aligned, crops=request.faces)
     judged: list[Judged] = []
@@ -132,7 +134,7 @@ def _of_export(request: EvaluationRequest, exported: ExportedFaces) -> Judged:
 
 
 def _of_file(request: EvaluationRequest, path: Path, names: Sequence[str]) -> Judged:
-    table = face_table_from_file(
+    ready = read_ready_faces(
         path,
         names=names,
         sigma_sq=request.sigma_sq,
@@ -141,7 +143,7 @@ def _of_file(request: EvaluationRequest, path: Path, names: Sequence[str]) -> Ju
     )
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Judged(path.stem, digest, table)
+    return Judged(path.stem, digest, ready.table, ready.contract)
 
 
 def candidates_of(judged: Iterable[Judged], subjects: Iterable[str], request: EvaluationRequest) -> list[Candidate]:
@@ -170,18 +172,25 @@ def candidates_of(judged: Iterable[Judged], subjects: Iterable[str], request: Ev
                 trained_on=one.contract.trained_on if one.contract else "",
             )
             left_out = frozenset[str]() if request.force else trained
-            found.append(Candidate(system, one.table, frozenset() if metric == "cosine" else left_out, left_out))
+            scale = one.contract.quality if one.contract else None
+            found.append(Candidate(system, one.table, frozenset() if metric == "cosine" else left_out, left_out, scale))
     return found
 
 
 def _told_apart(judged: list[Judged]) -> list[Judged]:
-    """The same, with a number after names that occur twice."""
-    times: dict[str, int] = {}
-    apart = []
+    """The same, with a number after a name that occurs again: the first from 2 that makes it nobody else's name."""
+    taken, seen, apart = {one.name for one in judged}, set[str](), []
     for one in judged:
-        times[one.name] = times.get(one.name, 0) + 1
-        apart.append(one if times[one.name] == 1 else replace(one, name=f"{one.name} {times[one.name]}"))
+        if one.name in seen:
+            one = replace(one, name=next(name for name in _numbered(one.name) if name not in taken))
+        taken.add(one.name)
+        seen.add(one.name)
+        apart.append(one)
     return apart
+
+
+def _numbered(name: str) -> Iterator[str]:
+    return (f"{name} {number}" for number in itertools.count(2))
 
 
 def _slug(model: str) -> str:

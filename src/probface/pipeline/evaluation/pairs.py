@@ -40,12 +40,7 @@ def judge_pairs(
     """
     usable, lost = _with_faces(comparisons, judged)
     candidates = candidates_of(judged, usable.subjects, request)
-    contract = next((one.contract for one in judged if one.contract is not None), None)
-    options = replace(
-        request.judge,
-        fmrs=_worth_asking(request.judge.fmrs, usable),
-        quality=None if contract is None else contract.quality,
-    )
+    options = replace(request.judge, fmrs=_worth_asking(request.judge.fmrs, usable))
     found = judge(candidates, usable, options, progress=request.progress)
     missing = [f"{lost:,} of {len(comparisons):,} pairs are left out: an image of theirs gave no face."] if lost else []
     findings = Findings(
