@@ -1,8 +1,10 @@
 """What a killed or refused run leaves, and what the next one makes of it."""
 
 import os
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from probface.face.image import encode_png
 from probface.pipeline import embed as room
 from probface.pipeline.embed import embed
 from probface.pipeline.embedding_file import read_embeddings
+from probface.pipeline.embedding_parts import PartsFolder
 from probface.pipeline.recogniser import Recogniser
 
 COUNT = 12
@@ -92,6 +95,77 @@ def test_a_damaged_part_is_made_again(crops: Path, tmp_path: Path) -> None:
     part.write_bytes(part.read_bytes()[:200])
     assert embed(crops, out, aligned=True, resume=True).resumed == 4
     np.testing.assert_allclose(read_embeddings(out).rows.mu, whole.mu, atol=1e-6)
+
+
+def test_a_part_with_a_damaged_array_is_made_again(crops: Path, tmp_path: Path) -> None:
+    whole = read_embeddings(embed(crops, tmp_path / "whole.npz", aligned=True).out).rows
+    out = tmp_path / "e.npz"
+    killed_after(crops, out, 9)
+    part = tmp_path / "e.npz.parts" / "part-000001.npz"
+    with zipfile.ZipFile(part) as archive:
+        at = archive.getinfo("mu.npy").header_offset + 400
+    content = bytearray(part.read_bytes())
+    content[at] ^= 255
+    part.write_bytes(content)
+    assert embed(crops, out, aligned=True, resume=True).resumed == 4
+    np.testing.assert_allclose(read_embeddings(out).rows.mu, whole.mu, atol=1e-6)
+
+
+def test_parts_without_their_manifest_are_nobodys(crops: Path, tmp_path: Path) -> None:
+    out = tmp_path / "e.npz"
+    killed_after(crops, out, 9)
+    (tmp_path / "e.npz.parts" / "manifest.json").unlink()
+    result = embed(crops, out, aligned=True, max_pixels=10**6)
+    assert (result.resumed, result.faces) == (0, COUNT)
+
+
+def test_a_part_of_another_run_is_made_again(crops: Path, tmp_path: Path) -> None:
+    out, other = tmp_path / "e.npz", tmp_path / "other.npz"
+    killed_after(crops, out, 9)
+    command = [sys.executable, "-c", KILLED.replace("aligned=True", "aligned=True, max_pixels=10**6")]
+    assert subprocess.run([*command, str(crops), str(other), "9"], check=False).returncode == -9
+    (tmp_path / "other.npz.parts" / "part-000000.npz").replace(tmp_path / "e.npz.parts" / "part-000000.npz")
+    assert embed(crops, out, aligned=True, resume=True).resumed == 4
+
+
+def test_parts_go_before_their_manifest(crops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(folder: Path) -> None:
+        assert sorted(path.name for path in folder.iterdir()) == ["manifest.json"]
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            embed(crops, tmp_path / "e.npz", aligned=True)
+
+
+def test_one_run_at_a_time(crops: Path, tmp_path: Path) -> None:
+    pytest.importorskip("fcntl", reason="this system has no lock for folders")
+    out = tmp_path / "e.npz"
+    refused: list[str] = []
+
+    def another(_: int) -> None:
+        if refused:
+            return
+        command = [sys.executable, "-m", "probface", "embed", str(crops), "--aligned", "--resume", "--out", str(out)]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        refused.append(ended.stderr)
+        assert ended.returncode == 2
+
+    assert embed(crops, out, aligned=True, progress=another).faces == COUNT
+    assert f"{out}.parts: another run is at work there; wait for its end, or choose another output" in refused[0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["crops", "e.npz"]
+
+
+def test_what_stands_where_discarded_parts_were_is_left(crops: Path, tmp_path: Path) -> None:
+    contract = Recogniser().contract
+    with PartsFolder.open(tmp_path / "e.npz", contract, {}, resume=False) as first:
+        first.discard()
+        second = PartsFolder.open(tmp_path / "e.npz", contract, {}, resume=False)
+    assert (tmp_path / "e.npz.parts" / "manifest.json").exists()
+    with second:
+        pass
+    assert not (tmp_path / "e.npz.parts").exists()
 
 
 def test_an_input_that_is_not_there_is_told_before_any_work(crops: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from people_folder import write_people
 from photos import folder_of_photos
 from probface.contract import QualityScale
 from probface.encoder.onnx import Encoder
-from probface.errors import DataError, InvalidValue
+from probface.errors import DataError, InvalidValue, StorageError
 from probface.eval.face_table import DETECTOR_SCORE, NORM, SHARPNESS
 from probface.face.degrade import MODERATE, image_rng
 from probface.face.image import encode_png, read_image
@@ -27,6 +27,9 @@ from probface.models.graft import graft, set_contract
 from probface.models.head_weights import HeadWeights
 from probface.models.taps import find_taps
 from probface.pipeline import embed as room
+from probface.pipeline import face_export
+from probface.pipeline.crop_files import CropFiles
+from probface.pipeline.embedding_parts import PartsFolder
 from probface.pipeline.exported_faces import ExportedFaces, read_exported_faces
 from probface.pipeline.face_export import export_faces
 from probface.pipeline.face_rows import ExportOptions
@@ -164,6 +167,9 @@ def test_shared_faces_must_be_those_that_would_be_found(model: Path, items: list
 KILLED = """
 import os, sys
 from probface.pipeline import embed as room
+from probface.pipeline import face_export
+from probface.pipeline.crop_files import CropFiles
+from probface.pipeline.embedding_parts import PartsFolder
 from probface.pipeline.face_export import export_faces
 from probface.pipeline.face_rows import ExportOptions
 from probface.readers.open import open_items
@@ -228,6 +234,81 @@ def test_what_is_finished_is_taken_and_what_has_changed_is_refused(
     anew = export_faces(items, out, model=model, options=ALIGNED)  # without resume it is replaced
     assert anew.resumed == 0
     assert not np.array_equal(anew.table.embeddings.mu[0], first.table.embeddings.mu[0])
+
+
+def killed_at(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, export: Callable[[], object]) -> None:
+    """Run an export that is killed where it calls ``name``: nothing tidies up behind it."""
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def left(parts: PartsFolder, *_: object) -> None:
+        parts._held.close()  # as the system does
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, killed)
+        patch.setattr(PartsFolder, "__exit__", left)
+        with pytest.raises(KeyboardInterrupt):
+            export()
+
+
+def test_parts_whose_manifest_is_gone_are_not_taken(
+    model: Path, items: list[Item], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, other = tmp_path / "out", replace(ALIGNED, degrade="extreme")
+    killed_at(monkeypatch, face_export, "_assemble", lambda: export_faces(items, out, model=model, options=ALIGNED))
+    (out / "embeddings.npz.parts" / "manifest.json").unlink()
+    assert export_faces(items, out, model=model, options=other).resumed == 0
+    export_faces(items, tmp_path / "clean", model=model, options=other)
+    assert content(out) == content(tmp_path / "clean")
+
+
+def test_a_manifest_never_stands_beside_other_embeddings(
+    model: Path, items: list[Item], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, other = tmp_path / "out", replace(ALIGNED, degrade="extreme")
+    first = export_faces(items, out, model=model, options=ALIGNED)
+    manifest = (out / "manifest.json").read_bytes()
+    (out / "embeddings.npz").unlink()
+    killed_at(monkeypatch, face_export, "write_bytes", lambda: export_faces(items, out, model=model, options=other))
+    assert (out / "embeddings.npz").exists()
+    assert not (out / "manifest.json").exists()
+    (out / "manifest.json").write_bytes(manifest)  # by hand
+    with pytest.raises(DataError, match=r"embeddings.npz is not the one that manifest.json describes; export the"):
+        export_faces(items, out, model=model, options=ALIGNED, resume=True)
+    again = export_faces(items, out, model=model, options=ALIGNED)
+    np.testing.assert_array_equal(again.table.embeddings.mu, first.table.embeddings.mu)
+
+
+def test_faces_of_an_older_and_longer_run_do_not_stay(
+    model: Path, items: list[Item], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    export_faces(items, out, model=model, options=ALIGNED)  # three parts
+    killed_at(monkeypatch, CropFiles, "clear", lambda: export_faces(items[:8], out, model=model, options=ALIGNED))
+    assert len(list((out / "crops").iterdir())) == 3
+    (out / "crops" / ".part-000000.npy.1.tmp").write_bytes(b"half")
+    export_faces(items[:8], out, model=model, options=ALIGNED, resume=True)
+    export_faces(items[:8], tmp_path / "clean", model=model, options=ALIGNED)
+    assert content(out) == content(tmp_path / "clean")
+    bare = replace(ALIGNED, crops=False)
+    killed_at(monkeypatch, CropFiles, "clear", lambda: export_faces(items, out, model=model, options=bare))
+    export_faces(items, out, model=model, options=bare, resume=True)
+    assert not (out / "crops").exists()
+
+
+def test_one_export_at_a_time(model: Path, items: list[Item], tmp_path: Path) -> None:
+    pytest.importorskip("fcntl", reason="this system has no lock for folders")
+    out, refused = tmp_path / "out", list[str]()
+
+    def another(_: int) -> None:
+        with pytest.raises(StorageError, match="out: another run is at work there; wait for its end, or") as error:
+            export_faces(items, out, model=model, options=ALIGNED, resume=True)
+        refused.append(str(error.value))
+
+    assert export_faces(items, out, model=model, options=ALIGNED, progress=another).resumed == 0
+    assert len(refused) == len(items)
+    assert export_faces(items, out, model=model, options=ALIGNED, resume=True).resumed == len(items)
 
 
 def test_damaged_exports_are_told(model: Path, items: list[Item], tmp_path: Path) -> None:

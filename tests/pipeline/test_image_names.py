@@ -1,7 +1,12 @@
+import tracemalloc
+from pathlib import PurePosixPath
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from probface.errors import DataError
-from probface.pipeline.image_names import ImageNames
+from probface.pipeline.image_names import MAX_LENGTH, ImageNames
 
 LFW = [
     "lfw-deepfunneled/Anna/Anna_0001.jpg",
@@ -46,3 +51,44 @@ def test_what_is_not_the_only_match_is_refused(names: list[str], wanted: list[st
 def test_missing_ones_may_be_left_out() -> None:
     found = ImageNames(LFW, "e.npz").rows(["Carl/Carl_0001", "Bob/Bob_0001"], allow_missing=True)
     assert found.tolist() == [-1, 2]
+
+
+def test_names_longer_than_any_path_are_refused() -> None:
+    deep = "a/" * (MAX_LENGTH // 2 - 1) + "bc"
+    assert ImageNames([deep], "e.npz").rows(["a/bc"]).tolist() == [0]
+    with pytest.raises(DataError, match=r"e.npz: name 'a/a/.*has 60002 characters, must be at most 4096; name it with"):
+        ImageNames(["a/" * 30_000 + "bc"], "e.npz")
+    with pytest.raises(DataError, match=r"the list: name 'x/a/.*has 4098 characters"):
+        ImageNames(["bc"], "e.npz").rows(["x/" + deep])
+
+
+def test_the_memory_follows_the_length_of_the_names() -> None:
+    names = ["a/" * 2000 + f"{number:04d}" for number in range(20)]  # every end of each would be 80 MB
+    tracemalloc.start()
+    try:
+        found = ImageNames(names, "e.npz")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found.rows(["a/a/0007"]).tolist() == [7]
+    assert peak < 2e6
+
+
+PATHS = st.lists(st.sampled_from("ab"), min_size=1, max_size=4).map("/".join)
+
+
+@given(st.lists(PATHS, unique=True, max_size=6), PATHS)
+def test_every_match_is_that_of_comparing_with_each(names: list[str], wanted: str) -> None:
+    def ends_alike(one: str, other: str) -> bool:
+        first, second = PurePosixPath(one).parts, PurePosixPath(other).parts
+        count = min(len(first), len(second))
+        return first[-count:] == second[-count:]
+
+    fitting = [row for row, name in enumerate(names) if ends_alike(name, wanted)]
+    expected = [names.index(wanted)] if wanted in names else fitting
+    index = ImageNames(names, "e.npz")
+    if len(expected) > 1:
+        with pytest.raises(DataError, match="fits several rows"):
+            index.rows([wanted])
+    else:
+        assert index.rows([wanted], allow_missing=True).tolist() == (expected or [-1])

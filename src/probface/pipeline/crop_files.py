@@ -40,6 +40,13 @@ class CropFiles:
             with storage_errors(self.folder):
                 shutil.rmtree(self.folder)
 
+    def keep(self, parts: int) -> None:
+        """Remove all but the first ``parts``, such as what a killed run left; raises StorageError."""
+        kept = {self._path(part) for part in range(parts)}
+        with storage_errors(self.folder):
+            for path in [path for path in self.folder.iterdir() if path not in kept]:
+                path.unlink()
+
     def open(self, rows: int) -> CropRows:
         """All faces, mapped from disk.
 

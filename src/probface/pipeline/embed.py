@@ -87,7 +87,7 @@ def embed(
         InvalidValue: an output that is an input, or another argument that breaks its rule.
         DataError: an input that is not there, no face in any image, or parts of another run.
         ImageError: with ``strict``, the first image that failed.
-        StorageError: the output cannot be written.
+        StorageError: the output cannot be written, or another run is at work on it.
     """
     check_work(batch, workers)
     sources = [paths] if isinstance(paths, str | os.PathLike) else list(paths)

@@ -1,8 +1,9 @@
 """The finished parts of a file of embeddings, which wait beside it until all is done.
 
 ``OUT.parts/`` holds ``manifest.json`` (model and settings) and one ``part-000000.npz`` for each run of images, each
-written under a temporary name and moved into place. A killed run leaves whole parts only; ``--resume`` goes on from
-them. The final file is put together part by part, so memory stays flat, and moved into place last.
+written under a temporary name and moved into place, with the digest of its manifest inside. A killed run leaves whole
+parts only; ``--resume`` goes on from them. The final file is put together part by part, so memory stays flat, and moved
+into place last. One run at a time works in the folder.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -23,6 +25,7 @@ from probface.errors import DataError, InvalidValue, StorageError
 from probface.gallery.exchange import pyarrow
 from probface.gallery.exchange_reading import UNREADABLE
 from probface.pipeline.embedding_file import Column, EmbeddingRows, FailedImage, npz_arrays, rows_of
+from probface.pipeline.sole_run import sole_run
 from probface.storage import replacing, storage_errors, write_bytes
 
 SUFFIXES = (".npz", ".parquet")
@@ -45,6 +48,9 @@ class PartsFolder:
         self.out, self._contract, self._columns = out, contract, tuple(columns)
         self._folder = out.with_name(out.name + ".parts")
         self._finished: list[Path] = []
+        self._run = ""  # digest of the manifest
+        self._held = ExitStack()
+        self._discarded = False
         self.resumed = False
         """Whether an earlier run had begun."""
 
@@ -70,7 +76,7 @@ class PartsFolder:
         Raises:
             InvalidValue: an output of another kind than .npz or .parquet.
             DataError: parts are there and ``resume`` was not asked for, or they are of another run.
-            StorageError: the folder cannot be written.
+            StorageError: the folder cannot be written, or another run is at work in it.
         """
         if out.suffix not in SUFFIXES:
             raise InvalidValue(f"output {out}: must end in .npz or .parquet")
@@ -80,43 +86,58 @@ class PartsFolder:
             pyarrow()
         parts = cls(out, contract, columns)
         manifest = json.dumps({"contract": json.loads(contract.to_json()), **settings}, sort_keys=True)
-        path = parts._folder / "manifest.json"
-        with storage_errors(parts._folder):
-            parts.resumed = path.exists()
-            if parts.resumed:
-                if not resume:
-                    raise DataError(
-                        f"{parts._folder}: parts of an interrupted run; go on with --resume, or delete the folder"
-                    )
-                if path.read_text(encoding="utf-8") != manifest:
-                    raise DataError(
-                        f"{parts._folder}: parts of a run with another model, inputs or options; "
-                        "repeat that run, or delete the folder"
-                    )
-            else:
+        parts._run = hashlib.sha256(manifest.encode()).hexdigest()
+        with ExitStack() as held:
+            held.enter_context(sole_run(parts._folder))
+            parts._begin(manifest, resume)
+            parts._held = held.pop_all()
+        return parts
+
+    def _begin(self, manifest: str, resume: bool) -> None:
+        path = self._folder / "manifest.json"
+        with storage_errors(self._folder):
+            self.resumed = path.exists()
+            if not self.resumed:
+                self._remove_parts()  # of nobody knows which run
                 try:
                     write_bytes(path, manifest.encode())
                 except StorageError:
-                    parts.discard()
+                    self.discard()
                     raise
-        return parts
+            elif not resume:
+                raise DataError(
+                    f"{self._folder}: parts of an interrupted run; go on with --resume, or delete the folder"
+                )
+            elif path.read_text(encoding="utf-8") != manifest:
+                raise DataError(
+                    f"{self._folder}: parts of a run with another model, inputs or options; "
+                    "repeat that run, or delete the folder"
+                )
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         """A run that failed before its first part leaves nothing; one that failed later can be resumed."""
-        if not any(self._folder.glob("part-*.npz")):
-            self.discard()
+        with self._held:
+            # What stands in the place of discarded parts is another run's.
+            if not (self._discarded or any(self._folder.glob("part-*.npz"))):
+                self.discard()
 
     def discard(self) -> None:
-        """Remove the parts."""
+        """Remove the parts, and the manifest after them: a run killed meanwhile leaves none without it."""
         if self._folder.exists():
             with storage_errors(self._folder):
+                self._remove_parts()
                 shutil.rmtree(self._folder)
+        self._discarded = True
+
+    def _remove_parts(self) -> None:
+        for path in self._folder.glob("part-*.npz"):
+            path.unlink()
 
     def has(self, index: int, images: Sequence[str]) -> bool:
-        """Whether the part of these images is finished; one that cannot be read is not.
+        """Whether the part of these images is finished; one that is damaged or of another run is not.
 
         Raises:
             DataError: it is, but of other images: some have come or gone since.
@@ -124,10 +145,13 @@ class PartsFolder:
         path = self._path(index)
         try:
             with npz_arrays(path) as arrays:
-                same = str(arrays["images"]) == _digest(images)
+                run, made_of = str(arrays["run"]), str(arrays["images"])
+            self._read(path)  # damage is told when an array is read
         except UNREADABLE:
             return False
-        if not same:
+        if run != self._run:
+            return False
+        if made_of != _digest(images):
             raise DataError(
                 f"{path}: made of other images than are there now; bring those back, or delete {self._folder}"
             )
@@ -145,6 +169,7 @@ class PartsFolder:
             **rows.columns,
             "errors": json.dumps([asdict(entry) for entry in failed]),
             "images": _digest(images),
+            "run": self._run,
         }
         with replacing(path) as temporary, temporary.open("wb") as file:
             np.savez(file, **arrays)
@@ -230,9 +255,12 @@ class PartsFolder:
 
     def _parts(self) -> Iterator[tuple[EmbeddingRows, list[FailedImage]]]:
         for path in self._finished:
-            with npz_arrays(path) as arrays:
-                rows = rows_of(arrays, [column.name for column in self._columns])
-                yield rows, [FailedImage(**entry) for entry in json.loads(str(arrays["errors"]))]
+            yield self._read(path)
+
+    def _read(self, path: Path) -> tuple[EmbeddingRows, list[FailedImage]]:
+        with npz_arrays(path) as arrays:
+            rows = rows_of(arrays, [column.name for column in self._columns])
+            return rows, [FailedImage(**entry) for entry in json.loads(str(arrays["errors"]))]
 
     def _path(self, index: int) -> Path:
         return self._folder / f"part-{index:06d}.npz"

@@ -4,11 +4,12 @@ embeddings.npz            path, mu, sigma_sq, quality, contract; sharpness, dete
                           graph has it; mirror_mu, mirror_sigma_sq, mirror_norm where they were asked for
 embeddings.errors.jsonl   the images without a face, one a line
 crops/                    the aligned faces that the network saw
-manifest.json             model, options and images; written last: with it, all is there
+manifest.json             model, options, images and the SHA-256 of embeddings.npz; written last: with it, all is there
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -91,9 +92,12 @@ def read_exported_faces(folder: Path, *, resumed: int = 0) -> ExportedFaces:
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         options, digest, images = manifest["options"], str(manifest["model"]), str(manifest["images"])
+        embeddings = str(manifest[EMBEDDINGS])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder}: no finished export of faces ({error}); export them again") from error
     read = read_embeddings(folder / EMBEDDINGS)
+    if file_digest(folder / EMBEDDINGS) != embeddings:
+        raise DataError(f"{folder}: {EMBEDDINGS} is not the one that {MANIFEST} describes; export the faces again")
     rows = read.rows
     try:
         table, mirror = _table(rows, read.embeddings), _mirror(rows)
@@ -117,6 +121,12 @@ def read_exported_faces(folder: Path, *, resumed: int = 0) -> ExportedFaces:
         resumed=resumed,
         crops=CropFiles(folder / CROPS).open(len(rows)) if kept else None,
     )
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of what a file holds."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _table(rows: EmbeddingRows, embeddings: Embeddings) -> FaceTable:

@@ -26,7 +26,14 @@ from probface.pipeline.crop_files import CropFiles
 from probface.pipeline.embed import PartEmbedder, Progress, check_work
 from probface.pipeline.embedding_file import Column, EmbeddingRows
 from probface.pipeline.embedding_parts import PartsFolder
-from probface.pipeline.exported_faces import CROPS, EMBEDDINGS, MANIFEST, ExportedFaces, read_exported_faces
+from probface.pipeline.exported_faces import (
+    CROPS,
+    EMBEDDINGS,
+    MANIFEST,
+    ExportedFaces,
+    file_digest,
+    read_exported_faces,
+)
 from probface.pipeline.face_rows import (
     CROP,
     ExportOptions,
@@ -38,6 +45,7 @@ from probface.pipeline.face_rows import (
 )
 from probface.pipeline.given_faces import GivenFace, given_digest
 from probface.pipeline.parallel import batches, ordered_map
+from probface.pipeline.sole_run import sole_run
 from probface.readers.item import Item
 from probface.storage import storage_errors, write_bytes
 
@@ -77,7 +85,7 @@ def export_faces(
         InvalidValue: an argument that breaks its rule, or ``shared`` faces of another shape.
         DataError: an image named twice, no face in any image, or, with ``resume``, what is there was made by another
             model, with other options or from other images.
-        StorageError: the folder cannot be written.
+        StorageError: the folder cannot be written, or another run is at work in it.
     """
     check_work(batch, workers)
     chosen, folder = options or ExportOptions(), Path(out)
@@ -94,7 +102,7 @@ def export_faces(
         "images": images,
         "part": parts_of.PART_IMAGES,
     }
-    if _finished(folder, settings, resume):
+    if resume and _finished(folder, settings):  # which takes no lock: nothing is changed
         if progress is not None:
             progress(len(items))
         return read_exported_faces(folder, resumed=len(items))
@@ -107,30 +115,35 @@ def export_faces(
         batch=batch,
         workers=workers,
     )
-    with PartsFolder.open(folder / EMBEDDINGS, contract, settings, resume=resume, columns=columns) as parts:
-        crops = CropFiles(folder / CROPS)
-        if not parts.resumed:
-            crops.clear()
-        resumed = _write_parts(parts, crops if chosen.crops else None, items, prints, embedder, progress)
-        _assemble(parts, len(items))
-    write_bytes(folder / MANIFEST, json.dumps(settings).encode())
+    with sole_run(folder):
+        with storage_errors(folder):
+            (folder / MANIFEST).unlink(missing_ok=True)  # first: it must never stand beside embeddings of another run
+        with PartsFolder.open(folder / EMBEDDINGS, contract, settings, resume=resume, columns=columns) as parts:
+            crops = CropFiles(folder / CROPS)
+            if not (parts.resumed and chosen.crops):
+                crops.clear()
+            resumed = _write_parts(parts, crops if chosen.crops else None, items, prints, embedder, progress)
+            _assemble(parts, len(items))
+        described = {**settings, EMBEDDINGS: file_digest(folder / EMBEDDINGS)}
+        write_bytes(folder / MANIFEST, json.dumps(described).encode())
     return read_exported_faces(folder, resumed=resumed)
 
 
-def _finished(folder: Path, settings: dict[str, Any], resume: bool) -> bool:
-    """Whether the folder holds all of this export already; what it holds of another goes, or is refused."""
+def _finished(folder: Path, settings: dict[str, Any]) -> bool:
+    """Whether the folder holds all of this export already.
+
+    Raises:
+        DataError: it holds another.
+    """
     path = folder / MANIFEST
     if not (path.is_file() and (folder / EMBEDDINGS).is_file()):
         return False
     with storage_errors(path):
-        if not resume:
-            path.unlink()
-            return False
         try:
-            same = json.loads(path.read_text(encoding="utf-8")) == settings
+            found = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:
-            same = False
-    if not same:
+            found = None
+    if not isinstance(found, dict) or found != {**settings, EMBEDDINGS: found.get(EMBEDDINGS)}:
         raise DataError(
             f"{folder}: faces exported by another model, from other images or with other options; choose another "
             "folder, or go without --resume to replace them"
@@ -161,6 +174,8 @@ def _write_parts(
         if crops is not None:  # before the part that counts on them
             crops.write(index, faces)
         parts.write(index, known, EmbeddingRows(rows.path, rows.mu, rows.sigma_sq, rows.quality, columns), failed)
+    if crops is not None and items:
+        crops.keep(-(-len(items) // size))
     return resumed
 
 

@@ -6,7 +6,8 @@ shorter path is the end of the longer one, without the suffix of an image. A mat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 from probface.errors import DataError
 from probface.readers.folder import is_image_name
 
-_SEVERAL = -1
+MAX_LENGTH = 4096
+"""Characters of a name: no system has longer paths, and the work on one grows with the square."""
 
 
 class ImageNames:
@@ -26,28 +28,28 @@ class ImageNames:
         where: what to call the file in messages.
 
     Raises:
-        DataError: one image is there twice.
+        DataError: one image is there twice, or a name is longer than :data:`MAX_LENGTH`.
     """
 
     def __init__(self, names: Sequence[str], where: str) -> None:
         self._names, self._where = names, where
         self._whole: dict[str, int] = {}
-        self._ends: dict[str, int] = {}
         for row, name in enumerate(names):
-            spelling = _plain(name)
+            spelling = _plain(name, where)
             if self._whole.setdefault(spelling, row) != row:
                 raise DataError(
                     f"{where}: rows {self._whole[spelling]} and {row} are both of image {spelling!r}; each image must "
                     "have one row (embed the largest face only)"
                 )
-            for end in _ends(spelling):
-                self._ends[end] = row if end not in self._ends else _SEVERAL
+        # Read backwards, what ends alike stands together.
+        self._backwards = sorted((spelling[::-1], row) for spelling, row in self._whole.items())
 
     def rows(self, wanted: Sequence[str], *, allow_missing: bool = False) -> NDArray[np.int64]:
         """The row of each wanted image; -1 for one that is not there, if that is allowed.
 
         Raises:
-            DataError: an image is not there, fits several rows, or two of them fit one row.
+            DataError: an image is not there, fits several rows, two of them fit one row, or a name is longer than
+                :data:`MAX_LENGTH`.
         """
         rows = np.array([self._row(name) for name in wanted], np.int64)
         missing = np.flatnonzero(rows < 0)
@@ -67,27 +69,35 @@ class ImageNames:
         return rows
 
     def _row(self, name: str) -> int:
-        spelling = _plain(name)
+        spelling = _plain(name, "the list")
         if spelling in self._whole:
             return self._whole[spelling]
-        longer = self._ends.get(spelling)
-        shorter = [self._whole[end] for end in _ends(spelling) if end in self._whole]
-        if longer == _SEVERAL or len(shorter) + (longer is not None) > 1:
+        fitting = [self._whole[end] for end in _ends(spelling) if end in self._whole] + self._longer(spelling)
+        if len(fitting) > 1:
             raise DataError(
                 f"image {name!r}: fits several rows of {self._where}; name the images there with more of their paths"
             )
-        if longer is not None:
-            return longer
-        return shorter[0] if shorter else -1
+        return fitting[0] if fitting else -1
+
+    def _longer(self, spelling: str) -> list[int]:
+        """Rows of which this is the end of the path: of many no more than two."""
+        begin = spelling[::-1] + "/"
+        first = bisect_left(self._backwards, (begin, -1))
+        return [row for longer, row in self._backwards[first : first + 2] if longer.startswith(begin)]
 
 
-def _plain(name: str) -> str:
+def _plain(name: str, where: str) -> str:
     """A path without the suffix of an image."""
+    if len(name) > MAX_LENGTH:
+        raise DataError(
+            f"{where}: name {name[:32]!r}... of an image has {len(name)} characters, must be at most {MAX_LENGTH}; "
+            "name it with less of its path"
+        )
     path = PurePosixPath(name)
     return str(path.with_suffix("") if is_image_name(path.name) else path)
 
 
-def _ends(spelling: str) -> list[str]:
+def _ends(spelling: str) -> Iterator[str]:
     """Every shorter end of a path: ``a/b/c`` gives ``b/c`` and ``c``."""
     parts = PurePosixPath(spelling).parts
-    return ["/".join(parts[start:]) for start in range(1, len(parts))]
+    return ("/".join(parts[start:]) for start in range(1, len(parts)))
