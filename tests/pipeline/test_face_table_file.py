@@ -57,14 +57,21 @@ def test_the_protocols_names_choose_and_order_the_rows(tmp_path: Path) -> None:
 
 def test_a_constant_variance_is_said_and_not_guessed(tmp_path: Path) -> None:
     bare = written(tmp_path / "bare.npz")
-    with pytest.raises(InvalidValue, match="has no sigma_sq; say which constant"):
-        table_of(bare)
-    with pytest.raises(InvalidValue, match="must be positive"):
-        table_of(bare, sigma_sq=-1)
-    full = written(tmp_path / "full.npz", sigma_sq=np.ones((3, 2), np.float32))
-    with pytest.raises(InvalidValue, match="has variances of its own"):
-        table_of(full, sigma_sq=0.5)
-    assert table_of(full).embeddings.sigma_sq.shape == (3, 2)
+    assert not read_ready_faces(bare).uncertain
+    assert read_ready_faces(bare, sigma_sq=0.5).uncertain
+    for wrong in (-1.0, 0.0, float("nan"), float("inf")):
+        with pytest.raises(InvalidValue, match="must be above 0 and finite"):
+            table_of(bare, sigma_sq=wrong)
+    full = written(tmp_path / "full.npz", sigma_sq=np.full((3, 2), 0.25, np.float32))
+    assert read_ready_faces(full).uncertain
+    np.testing.assert_array_equal(table_of(full, sigma_sq=0.5).embeddings.sigma_sq, 0.25)  # its own
+
+
+def test_the_names_that_insightface_users_have_are_known(tmp_path: Path) -> None:
+    mu = np.eye(3, dtype=np.float64) * 20
+    np.savez(tmp_path / "i.npz", filenames=np.array(["a.jpg", "b.jpg", "c.jpg"]), embeddings=mu)
+    table = table_of(tmp_path / "i.npz", names=["c", "a"])
+    np.testing.assert_array_equal(table.embeddings.mu, np.eye(3, dtype=np.float32)[[2, 0]])
 
 
 def test_the_quality_of_our_own_files_is_no_measure_beside_the_variance(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "name": ("name", "names", "labels", "label"),
     "sigma_sq": ("sigma_sq",),
     "quality": ("quality",),
-    "path": ("path",),
+    "path": ("path", "paths", "filename", "filenames"),
     "source": ("source",),
     "source_digest": ("source_digest",),
     "enrolled": ("enrolled",),

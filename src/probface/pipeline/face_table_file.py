@@ -33,10 +33,12 @@ class ReadyFaces:
     Attributes:
         table: the faces.
         contract: of the model, where ``probface embed`` or an export wrote the file; None where it does not tell.
+        uncertain: whether there are variances, the file's or a declared one; without them only cosine can judge.
     """
 
     table: FaceTable
     contract: ModelContract | None
+    uncertain: bool
 
 
 def read_ready_faces(
@@ -56,18 +58,18 @@ def read_ready_faces(
             :mod:`probface.eval.face_table`).
         names: the protocol's names; the table has these rows in this order. An image is found by its path without the
             suffix, the shorter spelling being the end of the longer one. The file's own names if not given.
-        sigma_sq: the variance of every face, above 0; needed where the file has none, and not taken where it has.
+        sigma_sq: the variance of every face, above 0, where the file has none; a file that has some keeps them.
         measures: a CSV file, ``path`` and one column for each further measure, found by name in the same way.
         allow_missing: leave out names that the file does not have, instead of an error.
 
     Raises:
         DataError: not such a file, a name that is not there or fits several rows, a measure without a value.
-        InvalidValue: ``sigma_sq`` is missing, not above 0, or not wanted; a measure is not finite.
+        InvalidValue: ``sigma_sq`` is not above 0; a measure is not finite.
         MissingExtra: ``.parquet`` without pyarrow.
     """
     read = read_table(path)
     if read.paths is None:
-        raise DataError(f"{read.file}: no array 'path'; faces are found by the paths of their images")
+        raise DataError(f"{read.file}: no array 'path' (or 'filenames'); faces are found by the paths of their images")
     rows = np.arange(len(read))
     if names is not None:
         rows = ImageNames(read.paths, str(read.file)).rows(names, allow_missing=allow_missing)
@@ -77,7 +79,8 @@ def read_ready_faces(
     table = FaceTable(
         tuple(read.paths if names is None else names), _embeddings(read, sigma_sq)[rows], dict(sorted(found.items()))
     )
-    return ReadyFaces(table if measures is None else with_measures(table, measures), read.contract)
+    uncertain = read.sigma_sq is not None or sigma_sq is not None
+    return ReadyFaces(table if measures is None else with_measures(table, measures), read.contract, uncertain)
 
 
 def with_measures(table: FaceTable, path: str | os.PathLike[str]) -> FaceTable:
@@ -105,12 +108,10 @@ def with_measures(table: FaceTable, path: str | os.PathLike[str]) -> FaceTable:
 
 def _embeddings(read: ExchangeTable, sigma_sq: float | None) -> Embeddings:
     if read.sigma_sq is not None:
-        if sigma_sq is not None:
-            raise InvalidValue(f"sigma_sq {sigma_sq:g}: {read.file} has variances of its own; leave it out")
         return Embeddings(read.mu, read.sigma_sq)
-    if sigma_sq is None:
-        raise InvalidValue(f"{read.file}: has no sigma_sq; say which constant to take (the cosine does not read it)")
-    constant: FloatArray = np.full((len(read), 1), sigma_sq, np.float32)
+    if sigma_sq is not None and not 0 < sigma_sq < np.inf:
+        raise InvalidValue(f"sigma_sq {sigma_sq:g}: must be above 0 and finite")
+    constant: FloatArray = np.full((len(read), 1), 1.0 if sigma_sq is None else sigma_sq, np.float32)
     return Embeddings(read.mu, constant)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -149,6 +150,23 @@ def test_ready_embeddings_are_judged_beside_and_alone(data: Path, out: Path, res
     )
     assert [system.key for system in both.systems] == ["sface-cosine", "mine-cosine"]
     assert "luck" in both.to_json()
+
+
+def test_without_variances_cosine_alone_judges(data: Path, out: Path, tmp_path: Path) -> None:
+    (exported,) = (out / "faces").glob("*/embeddings.npz")
+    rows = read_embeddings(exported).rows
+    ready = tmp_path / "mine.npz"
+    np.savez(ready, path=np.array(rows.path), mu=rows.mu)
+    results = evaluate("lfw", data, tmp_path / "out", models=(), embeddings=(ready,), judge=QUICK)
+    assert [system.key for system in results.systems] == ["mine-cosine"]
+    with pytest.raises(InvalidValue, match=r"mine: fastmls needs variances, .* declare one \(--sigma-sq\)"):
+        evaluate("lfw", data, tmp_path / "o", models=(), embeddings=(ready,), metrics=("fastmls",), judge=QUICK)
+
+
+def test_groups_of_other_people_are_refused(data: Path, tmp_path: Path) -> None:
+    groups = {"Nobody A": "left", "Nobody B": "right"}  # blanks where LFW has underscores
+    with pytest.raises(DataError, match="none of the 10 subjects, such as 'Abel_Pacheco', is among the 2 of the table"):
+        evaluate("lfw", data, tmp_path, aligned=True, judge=dataclasses.replace(QUICK, groups=groups))
 
 
 def test_what_is_asked_must_make_sense(data: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from probface.contract import ModelContract
+from probface.errors import InvalidValue
 from probface.eval.candidate import Candidate
 from probface.eval.face_table import FaceTable
 from probface.eval.results import System
@@ -41,6 +42,7 @@ class Judged:
         failed: the images without a face, and why.
         picture: the aligned face of an image, if faces were kept.
         export: the export itself; None for ready embeddings.
+        uncertain: whether there are variances; without them only cosine judges.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Judged:
     failed: tuple[FailedImage, ...] = ()
     picture: Callable[[str], Image | None] | None = None
     export: ExportedFaces | None = None
+    uncertain: bool = True
 
     def with_table(self, table: FaceTable) -> Judged:
         """The same model on other faces."""
@@ -143,7 +146,7 @@ def _of_file(request: EvaluationRequest, path: Path, names: Sequence[str]) -> Ju
     )
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Judged(path.stem, digest, ready.table, ready.contract)
+    return Judged(path.stem, digest, ready.table, ready.contract, uncertain=ready.uncertain)
 
 
 def candidates_of(judged: Iterable[Judged], subjects: Iterable[str], request: EvaluationRequest) -> list[Candidate]:
@@ -161,6 +164,14 @@ def candidates_of(judged: Iterable[Judged], subjects: Iterable[str], request: Ev
         trained = frozenset(filter(one.contract.trained_on_person, everybody)) if one.contract else frozenset[str]()
         width = one.table.embeddings.sigma_sq.shape[1]
         default: tuple[Metric, ...] = ("cosine", "fastmls" if width == 1 else "mls")
+        if not one.uncertain:
+            default = ("cosine",)
+            wanting = [metric for metric in request.metrics if metric != "cosine"]
+            if wanting:
+                raise InvalidValue(
+                    f"{one.name}: {wanting[0]} needs variances, and the embeddings have none; declare one "
+                    "(--sigma-sq), or judge by cosine"
+                )
         for metric in request.metrics or default:
             label = METRIC_NAMES[metric] if len(models) == 1 else f"{one.name}, {METRIC_NAMES[metric]}"
             system = System(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -40,9 +40,14 @@ def judge_pairs(
     """
     usable, lost = _with_faces(comparisons, judged)
     candidates = candidates_of(judged, usable.subjects, request)
+    _check_groups(request.judge.groups, usable.subjects)
     options = replace(request.judge, fmrs=_worth_asking(request.judge.fmrs, usable))
     found = judge(candidates, usable, options, progress=request.progress)
-    missing = [f"{lost:,} of {len(comparisons):,} pairs are left out: an image of theirs gave no face."] if lost else []
+    missing = (
+        [f"{lost:,} of {len(comparisons):,} pairs are left out: there is no face of an image of theirs."]
+        if lost
+        else []
+    )
     findings = Findings(
         sections=(*extra, *found.sections),
         systems=found.systems,
@@ -55,6 +60,14 @@ def judge_pairs(
     counts = Counts(len(set(usable.subjects)), genuine, len(usable) - genuine)
     results = results_of(request, findings, about, judged, counts)
     return Evaluation(results, next((one.picture for one in judged if one.picture is not None), None))
+
+
+def _check_groups(groups: Mapping[str, str] | None, subjects: Sequence[str]) -> None:
+    if groups is not None and not groups.keys() & set(subjects):
+        raise DataError(
+            f"groups: none of the {len(set(subjects)):,} subjects, such as {min(subjects)!r}, is among the "
+            f"{len(groups):,} of the table, such as {min(groups, default='')!r}; name subjects as the protocol does"
+        )
 
 
 def _worth_asking(fmrs: tuple[float, ...], comparisons: Comparisons) -> tuple[float, ...]:
@@ -73,6 +86,6 @@ def _with_faces(comparisons: Comparisons, judged: Sequence[Judged]) -> tuple[Com
         return comparisons, 0
     keep = ~comparisons.with_images(tuple(missing))
     if not keep.any():
-        raise DataError(f"no pair is left: {len(missing)} images gave no face; check the images and --aligned")
+        raise DataError(f"no pair is left: {len(missing)} images have no face; check the images and --aligned")
     chosen = comparisons.select(keep)
     return chosen.without_unused_images(), int(np.count_nonzero(~keep))
