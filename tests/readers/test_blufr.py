@@ -89,7 +89,8 @@ def test_rows_are_sorted(tmp_path: Path) -> None:
         ({"imageList": cell(*IMAGES[:7], "Dee.jpg")}, r"imageList\{8\} is 'Dee.jpg'"),
         ({"imageList": cell(*IMAGES[:7], "../Dee_0003.jpg")}, r"imageList\{8\} is '../Dee_0003.jpg'"),
         ({"imageList": cell(*IMAGES[:7], IMAGES[6])}, "image 'Dee/Dee_0002' is in imageList twice"),
-        ({"imageList": cell(*IMAGES[:7], [3])}, r"imageList\{8\} is"),
+        ({"imageList": cell(*IMAGES[:7], [3])}, r"imageList\{8\} is an array: must be a name"),
+        ({"imageList": cell(*IMAGES[:7], range(500))}, r"imageList\{8\} is an array: must be a name"),
         ({"trainIndex": cell([1, 2])}, r"\[1, 2, 2, 2\] lists of train"),
         (
             {"testIndex": cell([3, 4, 5, 6, 9], [1, 2, 5, 6, 8])},
@@ -211,6 +212,11 @@ DOUBLE = element("<", 9, struct.pack("<d", 1))
         (file("<", array("<", 1, (1000, 1000), "x", b"")), "has 0 parts, must be 1000000 arrays"),
         (file("<", array("<", 6, (-1, 1), "x", DOUBLE)), "an array of size"),
         (file("<", array("<", 6, (2**31 - 1, 2**31 - 1), "x", DOUBLE)), "1 numbers in an array of 46116"),
+        (file("<", array("<", 9, (1,) * 33, "x", DOUBLE)), "an array of 33 dimensions, must be at most 32"),
+        (
+            file("<", element("<", 15, zlib.compress(array("<", 9, (2**31 - 1,) * 20_000, "x", DOUBLE)))),
+            "an array of 20000 dimensions, must be at most 32",
+        ),
         (file("<", array("<", 6, (1, 1), "x", b"")), "an array without data"),
         (file("<", array("<", 6, (1, 1), "x", element("<", 99, b""))), "numbers of kind 99"),
         (file("<", array("<", 4, (1, 1), "x", element("<", 7, b""))), "a text of kind 7"),
@@ -231,6 +237,12 @@ def test_hostile_files(tmp_path: Path, data: bytes, message: str) -> None:
     with pytest.raises(DataError, match=message) as caught:
         read_mat(path)
     assert "\n" not in str(caught.value)
+
+
+def test_as_many_dimensions_as_there_may_be(tmp_path: Path) -> None:
+    path = tmp_path / "x.mat"
+    path.write_bytes(file("<", array("<", 6, (1,) * 32, "x", DOUBLE)))
+    assert read_mat(path)["x"].tolist() == [1.0]
 
 
 def test_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probface.errors import DataError, InvalidValue
+from probface.readers import ijb_pairs
 from probface.readers.ijb import IjbFiles, find_ijb, ijb_items, read_ijb_faces, read_ijb_search
 from probface.readers.ijb_pairs import read_ijb_pairs
 
@@ -128,22 +129,43 @@ def test_broken_lists_of_faces(tmp_path: Path, name: str, text: str, message: st
         (PAIRS + "7 7 1\n", "line 4: template 7 is compared with itself"),
         (PAIRS + "\n1 11066 0\n", "line 5: templates 1 and 11066 are compared on line 2 already (1 such lines)"),
         (PAIRS + "11066 1 0\n", "line 4: templates 11066 and 1 are compared on line 2 already"),
+        (PAIRS.replace("\n", "\r"), "line 1: a carriage return alone, expected lines that end with \\n or \\r\\n"),
+        (PAIRS.replace("\n", "\r") + "1 11065 1\r", "line 1: a carriage return alone"),
+        (PAIRS.replace("\n", "\r") + "1 8 0\r", "line 1: a carriage return alone"),
+        (PAIRS.replace("\n", "\r") + "1 7 9\r", "line 1: a carriage return alone"),
+        (PAIRS + "1 7 0\r", "line 4: a carriage return alone"),
+        (PAIRS + "1 7\r0\n", "line 4: a carriage return alone"),
+        (PAIRS + "1 7 0\r\r\n", "line 4: a carriage return alone"),
+        (PAIRS.replace("\n", "\r\n") + "1 7 2\r\n", "line 4: '1 7 2'"),
         ("1 11065 1\n", "line 1: the list ends, and all 1 labels are 1"),
         ("1 11065 0\n1 7 0\n", "line 2: the list ends, and all 2 labels are 0"),
     ],
 )
 def test_broken_pairs(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "ijbc_template_pair_label.txt"
-    path.write_text(text)
+    path.write_text(text, newline="")
     with pytest.raises(DataError, match=re.escape(message)) as caught:
         read_ijb_pairs(path, np.array([1, 7, 11065, 11066]))
     assert str(caught.value).startswith(f"{path}, line ")
     assert ";" in str(caught.value)  # the mend
 
 
+@pytest.mark.parametrize("chunk", range(1, 20))
+def test_carriage_returns_wherever_the_file_is_parted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    monkeypatch.setattr(ijb_pairs, "CHUNK", chunk)
+    path = tmp_path / "pairs.txt"
+    path.write_text(PAIRS, newline="\r\n")
+    assert read_ijb_pairs(path, np.array([1, 7, 11065, 11066])).first.tolist() == [1, 1, 7]
+    path.write_text("1 11065 1\n1 11066 0\r7 11065 0\n", newline="")
+    with pytest.raises(DataError, match="line 2: a carriage return alone"):
+        read_ijb_pairs(path, np.array([1, 7, 11065, 11066]))
+
+
 def test_repeated_pairs_can_be_kept(tmp_path: Path) -> None:
     path = tmp_path / "pairs.txt"
-    path.write_text(PAIRS + "11066 1 0\r\n\n")
+    path.write_text(PAIRS + "11066 1 0\r\n\n", newline="")
     pairs = read_ijb_pairs(path, np.array([1, 7, 11065, 11066]), repeated="keep")
     assert pairs.first.tolist() == [1, 1, 7, 11066]
     with pytest.raises(InvalidValue, match="repeated 'drop': must be 'error' or 'keep'"):
@@ -175,6 +197,11 @@ def test_pairs_are_what_a_plain_parser_reads(tmp_path_factory: pytest.TempPathFa
         ("gallery_G1", "", "line 1: no column TEMPLATE_ID"),
         ("gallery_G1", "TEMPLATE_ID,FILENAME\n1,a\n", "line 1: no column SUBJECT_ID in the header"),
         ("gallery_G1", HEADER, "no template in it"),
+        (
+            "gallery_G1",
+            HEADER.replace("FRAME_NUM", "SUBJECT_ID") + "1,50,a,1,2,3,4,5,51\n",
+            "line 1: column SUBJECT_ID is in the header twice",
+        ),
         ("gallery_G1", HEADER + "1,50,img/1.jpg\n", "line 2: 3 fields, expected 9"),
         ("gallery_G1", HEADER + "1,fifty,a,1,2,3,4,5,\n", "line 2: 'fifty', expected a whole number"),
         (

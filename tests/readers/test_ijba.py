@@ -64,6 +64,7 @@ def test_both_tasks(root: Path) -> None:
     [
         ("search_gallery", "", "line 1: no column TEMPLATE_ID"),
         ("search_gallery", HEADER.replace("MEDIA_ID", "MEDIA"), "line 1: no column MEDIA_ID"),
+        ("search_gallery", HEADER.replace("FRAME", "MEDIA_ID"), "line 1: column MEDIA_ID is in the header twice"),
         ("search_gallery", HEADER, "no face in it"),
         ("search_gallery", GALLERY[:-20], "line 4: "),  # cut short
         ("search_gallery", GALLERY + _row("x", 101, "a", 1, 2), "line 5: 'x', expected a whole number"),
@@ -90,6 +91,8 @@ def test_both_tasks(root: Path) -> None:
             GALLERY + _row(10, 101, "img/533.JPG", 1, 22238),
             "'img/533.JPG:22238' is in template 10 already",
         ),
+        ("search_gallery", PROBES, "search_probe_3.csv (2 such templates); a template cannot search for itself"),
+        ("search_gallery", GALLERY + _row(21, 103, "a", 1, 2), "template 21 is also among the probes of"),
         ("train", TRAIN + _row(902, 103, "a", 1, 2), "subject 103: in the test lists of split 3, too (1 such people)"),
         ("verify_metadata", METADATA + "1,2\n", "line 7: 2 fields, expected 25"),
         ("verify_comparisons", "", "no comparison in it"),

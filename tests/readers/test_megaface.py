@@ -79,6 +79,8 @@ def test_noise_is_left_out(lists: tuple[Path, Path], tmp_path: Path) -> None:
             "entry 4: 'Adam Brody/Adam_Brody_1.png' is",
         ),
         (0, "[" * 100_000, "no JSON text in UTF-8"),
+        (0, f'{{"id": [{"9" * 5000}], "path": ["a"]}}', "has a number of more than 4300 digits; write ids as names"),
+        (1, f'{{"path": ["a"], "else": -{"9" * 5000}}}', "has a number of more than 4300 digits; write ids as names"),
     ],
 )
 def test_broken_lists(lists: tuple[Path, Path], which: int, text: str, message: str) -> None:

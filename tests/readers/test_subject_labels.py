@@ -32,6 +32,7 @@ def test_one_label_needs_no_name(tmp_path: Path) -> None:
         (TABLE, None, "several labels; choose one of region, age"),
         (TABLE, "sex", "no label 'sex'; choose one of region, age"),
         (TABLE, "subject", "no label 'subject'"),
+        ("subject,age,region, age\nann,x,y,z\n", "age", "line 1: column 'age' is in the header twice"),
         ("subject,a\nann,x\nann,y\n", None, "line 3: subject 'ann' is 'y' and 'x'"),
         ("subject,a\nann\n", None, "line 2: 1 cells under a header of 2"),
         ("subject\nann\n", None, "must have a header"),

@@ -13,6 +13,12 @@ from probface.readers.verification_bin import read_verification_bin
 
 IMAGES = [b"\xff\xd8 one", b"two\x00", bytes(range(256)), b"four"]
 
+NESTED = b"]" * 100_000 + b"a" * 99_999
+"""A list in a list in a list ..."""
+LAUGHS = b"]" + b"".join(b"q%c0h%ch%c\x86" % (n, n, n) for n in range(40))
+"""A tuple that holds 2 ** 40 others."""
+DEEP = b")" + b"\x85" * 1_000_000
+
 
 def _write(path: Path, content: object, protocol: int) -> Path:
     path.write_bytes(pickle.dumps(content, protocol=protocol))
@@ -95,7 +101,16 @@ def test_the_message_is_one_line_whatever_the_name(tmp_path: Path) -> None:
         b"no pickle",
         b"\x80\x04.",
         b"c_codecs\nencode\n(X\x01\x00\x00\x00aU\x06bz2_xxtR.",  # another encoding
-        b"c_codecs\nencode\n}(X\x01\x00\x00\x00aK\x01ub.",  # a change to a function
+        b"c_codecs\nencode\n}b.",  # a change to a function
+        b"c_codecs\nencode\nX\x01\x00\x00\x00a" + NESTED + b"\x86R.",  # another encoding, endless to show
+        b"c_codecs\nencode\nX\x01\x00\x00\x00a" + LAUGHS + b"\x86R.",
+        b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n" + NESTED + b"\x85RC\x01\x01tR.",
+        b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n" + LAUGHS + b"\x85RC\x01\x01tR.",
+        b"}" + DEEP + b"K\x01s.",  # hashed, a tuple this deep would overflow the stack
+        b"}(" + DEEP + b"K\x01u.",
+        b"(" + DEEP + b"K\x01d.",
+        b"\x80\x04\x8f(" + DEEP + b"\x90.",
+        b"\x80\x04(" + DEEP + b"\x91.",
         b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(X\x02\x00\x00\x00O8tRK\x01tR.",
         b"cnumpy\nndarray\n)\x81.",
         b"]r\xff\xff\xff\x7f.",  # a memo index that would take 16 GB
@@ -112,7 +127,9 @@ def test_broken_pickles(tmp_path: Path, pickled: bytes) -> None:
     ("content", "message"),
     [
         ([b"a"], "must hold a list of images"),
-        ({"a": 1}, "must hold a list of images"),
+        ({}, "must hold a list of images"),
+        ({"a": 1}, "it fills a dict or set"),
+        (([b"a", {1}], [True]), "it fills a dict or set"),
         (([b"a", b"b"], [True, False]), "2 images for 2 pairs"),
         (([b"a", "text"], [True]), "must hold encoded images"),
         (([b"a", np.zeros(3, np.float32)], [True]), "must hold encoded images"),
@@ -124,6 +141,14 @@ def test_broken_pickles(tmp_path: Path, pickled: bytes) -> None:
 def test_other_contents(tmp_path: Path, content: object, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_verification_bin(_write(tmp_path / "set.bin", content, 4))
+
+
+@pytest.mark.parametrize("kind", [NESTED, LAUGHS])
+def test_an_array_of_a_strange_kind(tmp_path: Path, kind: bytes) -> None:
+    array = b"cnumpy\nndarray\n)R(K\x01K\x03\x85cnumpy\ndtype\n" + kind + b"\x85R\x89C\x03abctb"
+    (tmp_path / "set.bin").write_bytes(b"\x80\x03]" + array + b"aC\x01xa]\x88a\x86.")
+    with pytest.raises(DataError, match="must hold encoded images"):
+        read_verification_bin(tmp_path / "set.bin")
 
 
 def test_missing(tmp_path: Path) -> None:

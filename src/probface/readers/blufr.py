@@ -111,7 +111,8 @@ def _names(path: Path, listed: tuple[Value, ...]) -> tuple[str, ...]:
         stem = value.removesuffix(".jpg") if isinstance(value, str) else ""
         person, _, digits = stem.rpartition("_")
         if not (person and digits.isdecimal()) or "/" in stem:
-            raise DataError(f"{path}: imageList{{{number}}} is {value!r}: must be a name such as 'Name_0001.jpg'")
+            shown = repr(value[:60]) if isinstance(value, str) else "an array"
+            raise DataError(f"{path}: imageList{{{number}}} is {shown}: must be a name such as 'Name_0001.jpg'")
         names.append(f"{person}/{stem}")
     if len(set(names)) != len(names):
         ((twice, _),) = Counter(names).most_common(1)

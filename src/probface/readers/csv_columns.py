@@ -46,7 +46,8 @@ def csv_rows(path: Path, columns: Sequence[str], header: bool = True) -> Iterato
         header: whether the first line names the columns.
 
     Raises:
-        DataError: the file cannot be read, a column is missing, or a row has more or fewer fields than the header.
+        DataError: the file cannot be read, a column is missing or there twice, or a row has more or fewer fields than
+            the header.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -56,6 +57,11 @@ def csv_rows(path: Path, columns: Sequence[str], header: bool = True) -> Iterato
             if missing:
                 raise DataError(
                     f"{path}, line 1: no column {missing[0]} in the header; get a complete copy of the list"
+                )
+            twice = [column for column in columns if names.count(column) > 1]
+            if twice:
+                raise DataError(
+                    f"{path}, line 1: column {twice[0]} is in the header twice; remove or rename one of them"
                 )
             places = [names.index(column) for column in columns]
             for fields in reader:

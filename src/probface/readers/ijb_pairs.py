@@ -16,6 +16,8 @@ from probface.errors import DataError, InvalidValue
 LINE = re.compile(rb"\s*(\d{1,10})\s+(\d{1,10})\s+([01])\s*")
 PLAIN = b"0123456789 \t\r\n"
 """The bytes of a sound list."""
+LONE_RETURN = re.compile(rb"\r(?!\n)")
+"""An end of line to numpy, and none to the counting of lines here."""
 CHUNK = 1 << 24
 TEMPLATE_LIMIT = 1 << 31
 _COLUMNS = np.dtype([("first", np.int32), ("second", np.int32), ("label", np.int8)])
@@ -41,7 +43,7 @@ class IjbPairs:
 def read_ijb_pairs(
     path: Path, templates: NDArray[np.integer], *, repeated: Literal["error", "keep"] = "error"
 ) -> IjbPairs:
-    """Read the comparisons of the 1:1 protocol.
+    r"""Read the comparisons of the 1:1 protocol.
 
     Args:
         path: of the list.
@@ -49,8 +51,9 @@ def read_ijb_pairs(
         repeated: what to do about two templates that are compared twice, in either order.
 
     Raises:
-        DataError: the list cannot be read, a line is not three whole numbers with a label of 0 or 1, a template has no
-            image or is compared with itself, pairs are repeated, or all are of one kind; with file, line and mend.
+        DataError: the list cannot be read, a line is not three whole numbers with a label of 0 or 1 or ends in another
+            way than with \n or \r\n, a template has no image or is compared with itself, pairs are repeated, or all
+            are of one kind; with file, line and mend.
         InvalidValue: another word for ``repeated``.
     """
     if repeated not in ("error", "keep"):
@@ -81,12 +84,14 @@ def read_ijb_pairs(
 
 
 def _require_plain(path: Path) -> None:
-    """Nothing but digits and white space, and a number at all."""
+    """Nothing but digits, white space and plain ends of lines, and a number at all."""
     some = False
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
+            if chunk.endswith(b"\r"):
+                chunk += file.read(1)
             some = some or bool(chunk.strip())
-            if chunk.translate(None, PLAIN):
+            if chunk.translate(None, PLAIN) or LONE_RETURN.search(chunk):
                 _explain(path)
     if not some:
         raise DataError(f"{path}, line 1: the list is empty, expected 'template template label'; get a complete copy")
@@ -96,6 +101,11 @@ def _explain(path: Path) -> NoReturn:
     """Find the line that breaks the format; slow, and only taken where there is one."""
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
+            if LONE_RETURN.search(line):
+                raise DataError(
+                    f"{path}, line {number}: a carriage return alone, expected lines that end with \\n or \\r\\n; "
+                    "convert the ends of the lines"
+                )
             match = LINE.fullmatch(line)
             large = match is not None and max(int(match[1]), int(match[2])) >= TEMPLATE_LIMIT
             if line.strip() and (match is None or large):

@@ -143,13 +143,13 @@ def read_ijba_search(root: Path, split: int, *, overlap: Overlap = "error") -> I
         overlap: as in :func:`read_ijba_verification`.
 
     Raises:
-        DataError: a list cannot be read or breaks its format, the gallery has a subject twice, or people are in the
-            training list, too.
+        DataError: a list cannot be read or breaks its format, the gallery has a subject twice, a template is in the
+            gallery and among the probes, or people are in the training list, too.
         InvalidValue: another word for ``overlap``.
     """
     folder = _require_folder(root, "1N", split)
-    path = folder / f"search_gallery_{split}.csv"
-    gallery, probes = read_ijba_list(path), read_ijba_list(folder / f"search_probe_{split}.csv")
+    path, searched = folder / f"search_gallery_{split}.csv", folder / f"search_probe_{split}.csv"
+    gallery, probes = read_ijba_list(path), read_ijba_list(searched)
     templates, owners = gallery.template_subjects()
     subjects, counts = np.unique(owners, return_counts=True)
     if (counts > 1).any():
@@ -157,6 +157,12 @@ def read_ijba_search(root: Path, split: int, *, overlap: Overlap = "error") -> I
         raise DataError(
             f"{path}: subject {subjects[counts > 1][0]} has templates {one} and {other}; a gallery has one template a "
             "subject, remove the other"
+        )
+    both = np.intersect1d(gallery.templates, probes.templates)
+    if len(both):
+        raise DataError(
+            f"{path}: template {both[0]} is also among the probes of {searched} ({len(both)} such templates); a "
+            "template cannot search for itself, correct one of the lists"
         )
     _check_overlap(folder, split, np.union1d(gallery.subjects, probes.subjects), overlap)
     return IjbaSearch(split, gallery, probes)

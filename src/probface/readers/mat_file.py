@@ -24,6 +24,8 @@ LARGEST_BYTES = 64 << 20
 """Of the file, and of all that it decompresses to."""
 MOST_PARTS = 1 << 18
 """Of one cell."""
+MOST_DIMENSIONS = 32
+"""Of an array; the time to multiply their sizes grows with the square of their number."""
 
 Value: TypeAlias = NDArray[np.number] | str
 """A numeric array as a row, in MATLAB's order, or a text."""
@@ -114,6 +116,8 @@ class _Reader:
         flags, dimensions, name, *parts = elements
         if flags.kind != 6 or len(flags.data) != 8 or dimensions.kind != 5 or name.kind != 1:
             raise ValueError("an array whose flags, dimensions and name are of other kinds")
+        if len(dimensions.data) > 4 * MOST_DIMENSIONS:
+            raise ValueError(f"an array of {len(dimensions.data) // 4} dimensions, must be at most {MOST_DIMENSIONS}")
         sizes = [int(size) for size in self._numbers(dimensions)]
         if min(sizes, default=0) < 0:
             raise ValueError(f"an array of size {sizes}")

@@ -16,6 +16,7 @@ faces. Here there are fewer searches, and the last number of distractors is smal
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,6 +119,11 @@ def _entries(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
         ) from error
     except (UnicodeDecodeError, RecursionError) as error:
         raise DataError(f"{path}: no JSON text in UTF-8 ({error}); get a complete copy of the list") from error
+    except ValueError as error:  # the one other kind: Python's limit on the digits of a number
+        raise DataError(
+            f"{path}: has a number of more than {sys.get_int_max_str_digits()} digits; write ids as names or short "
+            "numbers"
+        ) from error
     paths = content.get("path") if isinstance(content, dict) else None
     if not isinstance(paths, list) or not paths or not all(isinstance(name, str) and name for name in paths):
         raise DataError(f"{path}: expected an object whose 'path' is a list of file names; get a copy of the list")

@@ -28,7 +28,8 @@ def read_subject_labels(path: Path, column: str | None = None) -> Mapping[str, s
         The labels that are not empty.
 
     Raises:
-        DataError: not such a table, no such column, or a subject with two labels; the message names the line.
+        DataError: not such a table, no such column or two of that name, or a subject with two labels; the message
+            names the line.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -59,4 +60,6 @@ def _column(path: Path, header: list[str], wanted: str | None) -> int:
     if wanted not in names[1:]:
         what = "several labels" if wanted is None else f"no label {wanted!r}"
         raise DataError(f"{path}: {what}; choose one of {', '.join(names[1:])}")
+    if names.count(wanted) > 1:
+        raise DataError(f"{path}, line 1: column {wanted!r} is in the header twice; remove or rename one of them")
     return names.index(wanted, 1)

@@ -29,10 +29,13 @@ _CORRUPTED = (
     KeyError,
     MemoryError,
     OverflowError,
+    RecursionError,
     TypeError,
     ValueError,
 )
 """All that the unpickler is documented or seen to raise on bytes that are no sound pickle."""
+_HASHING = ("DICT", "SETITEM", "SETITEMS", "ADDITEMS", "FROZENSET")
+"""Opcodes that hash what the pickle built: deeply nested tuples overflow the stack, shared ones take for ever."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,7 +59,7 @@ def read_verification_bin(path: Path) -> VerificationSet:
     """
     try:
         with path.open("rb") as file:
-            _check_size(file)
+            _check_opcodes(file)
             content = _Unpickler(file, encoding="bytes").load()
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; give a readable .bin file") from error
@@ -105,7 +108,7 @@ class _Name:
 def _encode(text: str, encoding: str = "latin1") -> bytes:
     """How Python 3 writes bytes in the protocols of Python 2."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-        raise pickle.UnpicklingError(f"text in the encoding {encoding!r}")
+        raise pickle.UnpicklingError(f"text in the encoding {_text(encoding)!r}")
     return text.encode("latin1")
 
 
@@ -136,11 +139,13 @@ _ALLOWED: MappingProxyType[tuple[str, str], Callable[..., object]] = MappingProx
 )
 
 
-def _check_size(file: BinaryIO) -> None:
-    """Refuse a memo index beyond the file's length, for which the unpickler would fill gigabytes, and rewind."""
+def _check_opcodes(file: BinaryIO) -> None:
+    """Refuse what hashes, and a memo index beyond the file's length, which would fill gigabytes; then rewind."""
     size = file.seek(0, 2)
     file.seek(0)
     for opcode, argument, _ in pickletools.genops(file):
+        if opcode.name in _HASHING:
+            raise pickle.UnpicklingError("it fills a dict or set, which no image or boolean needs")
         if opcode.name.endswith("PUT") and isinstance(argument, int) and argument > size:
             raise pickle.UnpicklingError(f"memo index {argument} in a file of {size} bytes")
     file.seek(0)
@@ -165,4 +170,7 @@ def _bytes(value: object) -> bytes | None:
 
 
 def _text(value: object) -> str:
-    return value.decode("latin1") if isinstance(value, bytes) else str(value)
+    """A text of Python 2 or 3; of anything else its type, for its own text may be endless."""
+    if isinstance(value, bytes):
+        return value.decode("latin1")
+    return value if isinstance(value, str) else type(value).__name__
