@@ -32,6 +32,7 @@ def test_one_label_needs_no_name(tmp_path: Path) -> None:
         (TABLE, None, "several labels; choose one of region, age"),
         (TABLE, "sex", "no label 'sex'; choose one of region, age"),
         (TABLE, "subject", "no label 'subject'"),
+        ('subject,"re\ngion",age\nann,x,y\n', "region", r"choose one of 're\\ngion', age"),
         ("subject,age,region, age\nann,x,y,z\n", "age", "line 1: column 'age' is in the header twice"),
         ("subject,a\nann,x\nann,y\n", None, "line 3: subject 'ann' is 'y' and 'x'"),
         ("subject,a\nann\n", None, "line 2: 1 cells under a header of 2"),
@@ -42,8 +43,9 @@ def test_one_label_needs_no_name(tmp_path: Path) -> None:
     ],
 )
 def test_a_broken_table_is_refused(tmp_path: Path, text: str | bytes, column: str | None, message: str) -> None:
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=message) as caught:
         read_subject_labels(written(tmp_path, text), column)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_no_file(tmp_path: Path) -> None:

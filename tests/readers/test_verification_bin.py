@@ -113,14 +113,17 @@ def test_the_message_is_one_line_whatever_the_name(tmp_path: Path) -> None:
         b"\x80\x04(" + DEEP + b"\x91.",
         b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(X\x02\x00\x00\x00O8tRK\x01tR.",
         b"cnumpy\nndarray\n)\x81.",
+        b"K\x01Q.",  # an object by its name outside of the file
+        b"Pname\n.",
         b"]r\xff\xff\xff\x7f.",  # a memo index that would take 16 GB
         b"\x8e\xff\xff\xff\xff\xff\xff\xff\x7f",  # bytes longer than the file
     ],
 )
 def test_broken_pickles(tmp_path: Path, pickled: bytes) -> None:
     (tmp_path / "set.bin").write_bytes(pickled)
-    with pytest.raises(DataError, match=r"set\.bin: no verification set"):
+    with pytest.raises(DataError, match=r"set\.bin: no verification set") as caught:
         read_verification_bin(tmp_path / "set.bin")
+    assert len(str(caught.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize(

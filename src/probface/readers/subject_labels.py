@@ -59,7 +59,8 @@ def _column(path: Path, header: list[str], wanted: str | None) -> int:
         return 1
     if wanted not in names[1:]:
         what = "several labels" if wanted is None else f"no label {wanted!r}"
-        raise DataError(f"{path}: {what}; choose one of {', '.join(names[1:])}")
+        shown = ", ".join(name if name.isprintable() else repr(name) for name in names[1:])
+        raise DataError(f"{path}: {what}; choose one of {shown}")
     if names.count(wanted) > 1:
         raise DataError(f"{path}, line 1: column {wanted!r} is in the header twice; remove or rename one of them")
     return names.index(wanted, 1)

@@ -159,6 +159,10 @@ class _Unpickler(pickle.Unpickler):
             raise pickle.UnpicklingError(f"it asks for {f'{module}.{name}'!r}, which no image or boolean needs")
         return _Name(make)
 
+    def persistent_load(self, _pid: Any) -> Any:
+        """Refuse what lies outside of the file, in one line, which the pickle module's own words are not."""
+        raise pickle.UnpicklingError("it asks for an object outside of the file, which no image or boolean needs")
+
 
 def _bytes(value: object) -> bytes | None:
     """Bytes, or an array of bytes in one dimension, as bytes; None for all else."""
