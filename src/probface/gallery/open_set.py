@@ -26,7 +26,7 @@ from probface.contract import ModelContract, Threshold
 from probface.errors import InsufficientData, InvalidValue
 from probface.gallery.records import GallerySettings
 from probface.gallery.searched import Scores, Searched
-from probface.score.calibration import EXPECTED_FALSE_MATCHES, threshold_at
+from probface.score.calibration import EXPECTED_FALSE_MATCHES, measurable, rounded_up, threshold_at, trials_needed
 from probface.types import Embeddings, Metric
 
 MOST_SAMPLED = 10_000
@@ -156,16 +156,14 @@ def require_people(contract: ModelContract | None, searched: Searched, metric: M
         InsufficientData: fewer than 10 / FPIR identities; the message says what can be had.
     """
     people = searched.people
-    if people * fpir >= EXPECTED_FALSE_MATCHES * (1 - RATE_TOLERANCE):
+    if measurable(people, fpir):
         return
-    needed = math.ceil(EXPECTED_FALSE_MATCHES / fpir - 1e-3)
+    needed = trials_needed(fpir)
     rates = [entry.fmr for entry in contract.thresholds if entry.metric == metric] if contract is not None else []
     lowest = min([EXPECTED_FALSE_MATCHES / people, *(rate * searched.rows for rate in rates)])
     known = f"has {metric} thresholds down to FMR {min(rates):g}" if rates else f"has no {metric} thresholds"
     name = f"model {contract.name!r}" if contract is not None else "its model"
-    # Rounded up to two digits: a rate that was rounded down would be refused in its turn.
-    scale = 10.0 ** (1 - math.floor(math.log10(lowest)))
-    lowest = math.ceil(lowest * scale - 1e-9) / scale
+    lowest = rounded_up(lowest)
     ask = f"ask for {lowest:g} or above, or enrol more people" if lowest < 1 else "enrol more people"
     raise InsufficientData(
         f"FPIR {fpir:g}: needs FMR {fpir / searched.rows:.2g} and {name} {known}, or at least {needed} identities to "
@@ -182,7 +180,7 @@ def measured(searched: Searched, metric: Metric, fpir: float, *, threads: int = 
         fpir: in (0, 1).
         threads: 0 for all cores.
     """
-    probes, own = sample(searched, max(math.ceil(EXPECTED_FALSE_MATCHES / fpir - 1e-3), MOST_SAMPLED))
+    probes, own = sample(searched, max(int(trials_needed(fpir)), MOST_SAMPLED))
     scores, identities = searched.best(probes, 2, metric, threads)
     others: Scores = np.where(identities[:, 0] == own, scores[:, 1], scores[:, 0])
     kind = "template" if searched.templates == "fused" else "first reference"

@@ -49,19 +49,32 @@ def allowed_false_matches(count: int, fmr: float) -> int:
     return math.floor(fmr * count + 1e-9)
 
 
+def measurable(count: int, rate: float) -> bool:
+    """Whether ``count`` trials are enough to measure a rate: 10 events or more are expected at it."""
+    return count * rate >= EXPECTED_FALSE_MATCHES * (1 - 1e-9)
+
+
+def trials_needed(rate: float) -> float:
+    """The fewest trials that measure a rate: 10 / rate, a whole number; infinitely many for 0."""
+    return math.ceil(EXPECTED_FALSE_MATCHES / rate - 1e-3) if rate > 0 else math.inf
+
+
+def rounded_up(rate: float) -> float:
+    """A rate above 0 as it is offered to a user, up to two digits: one rounded down would be refused in its turn."""
+    scale = 10.0 ** (1 - math.floor(math.log10(rate)))
+    return math.ceil(rate * scale - 1e-9) / scale
+
+
 def require_impostors(count: int, fmr: float) -> None:
     """Refuse a rate that ``count`` comparisons cannot measure.
 
     Raises:
         InsufficientData: fewer than 10 / FMR; the message says which rate can be had.
     """
-    if count * fmr >= EXPECTED_FALSE_MATCHES * (1 - 1e-9):
+    if measurable(count, fmr):
         return
-    needed: float = math.ceil(EXPECTED_FALSE_MATCHES / fmr - 1e-3) if fmr > 0 else math.inf
-    lowest = EXPECTED_FALSE_MATCHES / max(count, 1)
-    # Rounded up to two digits: a rate that was rounded down would be refused in its turn.
-    scale = 10.0 ** (1 - math.floor(math.log10(lowest)))
-    lowest = math.ceil(lowest * scale - 1e-9) / scale
+    needed = trials_needed(fmr)
+    lowest = rounded_up(EXPECTED_FALSE_MATCHES / max(count, 1))
     mend = f"ask for {lowest:g} or above, or bring more people" if lowest < 1 else "bring more people"
     raise InsufficientData(f"FMR {fmr:g} needs at least {needed:,} impostor comparisons, found {count:,}; {mend}")
 

@@ -12,7 +12,6 @@ Ties count against the system: the mate's rank is 1 plus the number of other sub
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -20,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probface.errors import InsufficientData, InvalidValue
-from probface.score.calibration import EXPECTED_FALSE_MATCHES, threshold_at
+from probface.score.calibration import measurable, threshold_at, trials_needed
 
 Numbers = NDArray[np.integer]
 
@@ -174,11 +173,10 @@ def require_non_mated(count: int, fpir: float) -> None:
     Raises:
         InsufficientData: fewer than 10 / FPIR.
     """
-    if count * fpir < EXPECTED_FALSE_MATCHES * (1 - 1e-9):
-        needed = math.ceil(EXPECTED_FALSE_MATCHES / fpir - 1e-3)
+    if not measurable(count, fpir):
         raise InsufficientData(
-            f"FPIR {fpir:g} needs at least {needed:,} non-mated searches, found {count:,}; ask for a larger rate, or "
-            "bring more people who are not enrolled"
+            f"FPIR {fpir:g} needs at least {trials_needed(fpir):,} non-mated searches, found {count:,}; "
+            "ask for a larger rate, or bring more people who are not enrolled"
         )
 
 
