@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,3 +43,9 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write a small file whole or not at all; raises StorageError."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of what a file holds, in hexadecimal; raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -26,11 +26,11 @@ from probface.pipeline.held_out_people import (
     EmbeddingWork,
     Limits,
     MeasuredPeople,
-    Progress,
     labelled_items,
     measure_embeddings,
     measure_images,
 )
+from probface.pipeline.progress import Progress, silent
 from probface.storage import replacing
 from probface.types import Embeddings
 
@@ -123,7 +123,7 @@ def calibrate_model(
         measured = measure_embeddings(place, resolved.contract, limits)
     else:
         options = ExportOptions(aligned=aligned, policy=policy)
-        work = EmbeddingWork(model, options, degrade is not False, provider, workers, progress or _ignore)
+        work = EmbeddingWork(model, options, degrade is not False, provider, workers, progress or silent)
         measured = measure_images(labelled_items(place), place, resolved.contract, limits, work)
     contract = _calibrated(resolved.contract, measured, name or place.resolve().name, fmrs)
     _write(resolved, contract, target)
@@ -185,7 +185,3 @@ def _check_numbers(fmrs: Sequence[float], images_per_person: int, most_people: i
         raise InvalidValue(
             f"images per person {images_per_person}, people {most_people}: must be 1 or more, and 2 or more"
         )
-
-
-def _ignore(label: str, done: int, total: int) -> None:
-    """Show nothing."""

@@ -9,7 +9,6 @@ manifest.json             model, options, images and the SHA-256 of embeddings.n
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from probface.errors import DataError, InvalidValue
 from probface.eval.face_table import DETECTOR_SCORE, NORM, SHARPNESS, FaceTable
 from probface.pipeline.crop_files import CropFiles, CropRows
 from probface.pipeline.embedding_file import EmbeddingRows, FailedImage, read_embeddings
+from probface.storage import file_digest
 from probface.types import Embeddings, Image
 
 EMBEDDINGS, MANIFEST, CROPS = "embeddings.npz", "manifest.json", "crops"
@@ -121,12 +121,6 @@ def read_exported_faces(folder: Path, *, resumed: int = 0) -> ExportedFaces:
         resumed=resumed,
         crops=CropFiles(folder / CROPS).open(len(rows)) if kept else None,
     )
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of what a file holds."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _table(rows: EmbeddingRows, embeddings: Embeddings) -> FaceTable:

@@ -31,7 +31,6 @@ from probface.pipeline.exported_faces import (
     EMBEDDINGS,
     MANIFEST,
     ExportedFaces,
-    file_digest,
     read_exported_faces,
 )
 from probface.pipeline.face_rows import (
@@ -47,7 +46,7 @@ from probface.pipeline.given_faces import GivenFace, given_digest
 from probface.pipeline.parallel import batches, ordered_map
 from probface.pipeline.sole_run import sole_run
 from probface.readers.item import Item
-from probface.storage import storage_errors, write_bytes
+from probface.storage import file_digest, storage_errors, write_bytes
 
 
 def export_faces(

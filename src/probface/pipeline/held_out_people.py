@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -19,13 +19,11 @@ from probface.pipeline.embedding_file import FailedImage
 from probface.pipeline.exported_faces import ExportedFaces
 from probface.pipeline.face_export import export_faces
 from probface.pipeline.face_rows import ExportOptions
+from probface.pipeline.progress import Progress, counted
 from probface.readers.item import Broken, Item
 from probface.readers.lfw import lfw_images
 from probface.readers.open import open_items
 from probface.types import Embeddings, FloatArray
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how many are done, and of how many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +58,6 @@ class EmbeddingWork:
         self, items: Sequence[Item], folder: Path, state: str | None, shared: ExportedFaces | None
     ) -> ExportedFaces:
         """The faces in one state."""
-        done = 0
-
-        def advance(count: int) -> None:
-            nonlocal done
-            done += count
-            self.progress(f"embedding, {state or 'as they are'}", done, len(items))
-
         return export_faces(
             items,
             folder / (state or "clean"),
@@ -75,7 +66,7 @@ class EmbeddingWork:
             shared=shared,
             provider=self.provider,
             workers=self.workers,
-            progress=advance,
+            progress=counted(self.progress, f"embedding, {state or 'as they are'}", len(items)),
         )
 
 

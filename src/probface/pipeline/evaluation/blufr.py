@@ -16,6 +16,7 @@ from probface.pipeline.evaluation.evaluation import Evaluation
 from probface.pipeline.evaluation.finish import About, Counts, Findings, forced_notes, results_of
 from probface.pipeline.evaluation.listed_images import named_items
 from probface.pipeline.evaluation.request import EvaluationRequest
+from probface.pipeline.progress import counted
 from probface.readers.blufr import BlufrLists, read_blufr
 from probface.readers.item import Item
 from probface.readers.lfw import lfw_images
@@ -59,13 +60,7 @@ def evaluate_blufr(request: EvaluationRequest) -> Evaluation:
 
 
 def _judge(request: EvaluationRequest, lists: BlufrLists, one: BlufrSystem, options: BlufrOptions) -> BlufrResult:
-    label, trials, done = f"judging {one.system.label}", len(lists.trials), 0
-
-    def tell(count: int) -> None:
-        nonlocal done
-        done += count
-        request.progress(label, done, trials)
-
+    tell = counted(request.progress, f"judging {one.system.label}", len(lists.trials))
     return judge_blufr(lists, one.faces, one.system.metric, options, progress=tell)
 
 

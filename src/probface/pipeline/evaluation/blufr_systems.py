@@ -18,6 +18,7 @@ from probface.pipeline.evaluation.request import EvaluationRequest
 from probface.pipeline.exported_faces import ExportedFaces
 from probface.pipeline.face_export import export_faces
 from probface.pipeline.face_rows import ExportOptions
+from probface.pipeline.progress import counted
 from probface.readers.blufr import BlufrLists
 from probface.readers.item import Item
 
@@ -153,13 +154,6 @@ def _embed_trials(
         # Of the same faces one copy is enough.
         alike = shared is not None and shared.crops is not None and _same_input(model, shared)
         options = ExportOptions(aligned=request.aligned, crops=request.faces and not alike)
-        label, done = f"embedding with {model}", 0
-
-        def tell(count: int, label: str = label) -> None:
-            nonlocal done
-            done += count
-            request.progress(label, done, len(items))
-
         found = export_faces(
             items,
             request.out / FACES / f"trial-{number}",
@@ -168,7 +162,7 @@ def _embed_trials(
             shared=shared if alike else None,
             resume=request.resume,
             provider=request.provider,
-            progress=tell,
+            progress=counted(request.progress, f"embedding with {model}", len(items)),
         )
         shared = shared or found
         exported.append(found)

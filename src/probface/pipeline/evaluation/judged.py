@@ -21,12 +21,14 @@ from probface.pipeline.face_export import export_faces
 from probface.pipeline.face_rows import ExportOptions
 from probface.pipeline.face_table_file import read_ready_faces, with_measures
 from probface.pipeline.given_faces import GivenFace
+from probface.pipeline.progress import counted
 from probface.readers.item import Item
+from probface.report.wording import METRIC_NAMES
+from probface.storage import file_digest
 from probface.types import Image, Metric
 
 FACES = "faces"
 """Folder, in that of the results, of the exported faces."""
-METRIC_NAMES: dict[Metric, str] = {"fastmls": "FastMLS", "mls": "MLS", "cosine": "cosine"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,13 +103,6 @@ def _export(
     given: Mapping[str, GivenFace] | None,
 ) -> ExportedFaces:
     label = f"embedding with {Path(model).name}" + (f" ({part})" if part else "")
-    done = 0
-
-    def tell(count: int) -> None:
-        nonlocal done
-        done += count
-        request.progress(label, done, len(items))
-
     folder = request.out / FACES / (_slug(model) + (f"-{part}" if part else ""))
     alike = first is not None and options.crops and resolve_model(model).contract.input == first.contract.input
     return export_faces(
@@ -119,7 +114,7 @@ def _export(
         given=given,
         resume=request.resume,
         provider=request.provider,
-        progress=tell,
+        progress=counted(request.progress, label, len(items)),
     )
 
 
@@ -144,9 +139,7 @@ def _of_file(request: EvaluationRequest, path: Path, names: Sequence[str]) -> Ju
         measures=request.measures,
         allow_missing=request.missing == "skip",
     )
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Judged(path.stem, digest, ready.table, ready.contract, uncertain=ready.uncertain)
+    return Judged(path.stem, file_digest(path), ready.table, ready.contract, uncertain=ready.uncertain)
 
 
 def candidates_of(judged: Iterable[Judged], subjects: Iterable[str], request: EvaluationRequest) -> list[Candidate]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -13,14 +12,8 @@ from probface.errors import InvalidValue
 from probface.eval.protocols.cross_quality import Mixture
 from probface.eval.protocols.templates import FIELD, TemplateFusion
 from probface.eval.verification.options import JudgeOptions
+from probface.pipeline.progress import Progress, silent
 from probface.types import METRICS, Metric
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is, and how much there is to do."""
-
-
-def silent(_label: str, _done: int, _total: int) -> None:
-    """Tell nobody."""
 
 
 @dataclass(frozen=True, slots=True)
