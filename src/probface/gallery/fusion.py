@@ -87,7 +87,7 @@ def fuse_groups(
         )
     sizes = np.diff(bounds)
     fused_mu, fused_sigma_sq = mu[starts], sigma_sq[starts]  # copies; right already where a group has one row
-    for first, last in _blocks(bounds, max(1, BLOCK_ELEMENTS // mu.shape[1])):
+    for first, last in group_blocks(bounds, max(1, BLOCK_ELEMENTS // mu.shape[1])):
         several = np.flatnonzero(sizes[first:last] > 1) + first
         if not len(several):
             continue
@@ -105,8 +105,13 @@ def fuse_groups(
     return fused_mu, fused_sigma_sq
 
 
-def _blocks(bounds: NDArray[np.int64], rows: int) -> Iterator[tuple[int, int]]:
-    """Ranges of whole groups with about so many rows; a larger group has a block to itself."""
+def group_blocks(bounds: NDArray[np.int64], rows: int) -> Iterator[tuple[int, int]]:
+    """Ranges of whole groups with about so many rows; a larger group has a block to itself.
+
+    Args:
+        bounds: (G + 1,) the first row of each group, and the end of the last.
+        rows: wanted in a block.
+    """
     first, groups = 0, len(bounds) - 1
     while first < groups:
         last = int(np.searchsorted(bounds, bounds[first] + rows, side="right")) - 1
@@ -134,11 +139,29 @@ def _fuse_block(
     length = np.sqrt((mean * mean).sum(axis=1))
     with np.errstate(divide="ignore", invalid="ignore"):  # a zero mean is the caller's to refuse
         unit = (mean / length[:, None]).astype(np.float32)
+    return unit, length, fused_variance(variance, weights, total, starts, estimator)
+
+
+def fused_variance(
+    variance: Float64Array, weights: Float64Array, total: Float64Array, starts: NDArray[np.int64], estimator: Estimator
+) -> FloatArray:
+    """The variance of each group of adjacent rows, by one of the estimators above.
+
+    Args:
+        variance: (N, W) of the rows.
+        weights: (N, W) or (N, 1), not normalised; only ``weighted_mean`` looks at them.
+        total: (G, W) or (G, 1), their sum over each group.
+        starts: (G,) the first row of each group.
+        estimator: which.
+
+    Returns:
+        (G, W) float32, positive.
+    """
     if estimator == "minimum":
         fused = np.minimum.reduceat(variance, starts, axis=0)
     elif estimator == "weighted_mean":
         fused = np.add.reduceat(weights * variance, starts, axis=0) / total
     else:
-        fused = 1 / np.add.reduceat(precision, starts, axis=0)
+        fused = 1 / np.add.reduceat(1 / variance, starts, axis=0)
     smallest = np.finfo(np.float32).smallest_subnormal  # in float32 the sum of huge precisions could become 0
-    return unit, length, np.maximum(fused, smallest).astype(np.float32)
+    return np.maximum(fused, smallest).astype(np.float32)

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from probface.errors import DataError
 from probface.readers.csv_columns import csv_rows
 from probface.readers.item import Item
+from probface.readers.search_lists import check_search
 
 GALLERIES = {"ijbb": ("S1", "S2"), "ijbc": ("G1", "G2")}
 """Names of the two galleries of each data set."""
@@ -174,20 +175,7 @@ def read_ijb_search(files: IjbFiles, faces: IjbFaces) -> IjbSearch:
     first, second = (_read_subjects(path, name, known) for path, name in zip(files.galleries, names, strict=True))
     probes = _read_subjects(files.probes, "probes", known)
     for path, gallery in zip(files.galleries, (first, second), strict=True):
-        subjects, counts = np.unique(gallery.subjects, return_counts=True)
-        if (counts > 1).any():
-            subject = subjects[counts > 1][0]
-            templates = gallery.templates[gallery.subjects == subject]
-            raise DataError(
-                f"{path}: subject {subject} has templates {templates[0]} and {templates[1]}; a gallery has one "
-                "template a subject, remove the other"
-            )
-        both = np.intersect1d(gallery.templates, probes.templates)
-        if len(both):
-            raise DataError(
-                f"{path}: template {both[0]} is also among the probes of {files.probes} ({len(both)} such templates); "
-                "a template cannot search for itself, correct one of the lists"
-            )
+        check_search(path, gallery.templates, gallery.subjects, files.probes, probes.templates)
     return IjbSearch((first, second), probes)
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from probface.errors import DataError, InvalidValue
 from probface.readers.csv_columns import csv_rows
+from probface.readers.search_lists import check_search
 
 Task: TypeAlias = Literal["11", "1N"]
 Overlap: TypeAlias = Literal["error", "keep"]
@@ -150,20 +151,7 @@ def read_ijba_search(root: Path, split: int, *, overlap: Overlap = "error") -> I
     folder = _require_folder(root, "1N", split)
     path, searched = folder / f"search_gallery_{split}.csv", folder / f"search_probe_{split}.csv"
     gallery, probes = read_ijba_list(path), read_ijba_list(searched)
-    templates, owners = gallery.template_subjects()
-    subjects, counts = np.unique(owners, return_counts=True)
-    if (counts > 1).any():
-        one, other = templates[owners == subjects[counts > 1][0]][:2]
-        raise DataError(
-            f"{path}: subject {subjects[counts > 1][0]} has templates {one} and {other}; a gallery has one template a "
-            "subject, remove the other"
-        )
-    both = np.intersect1d(gallery.templates, probes.templates)
-    if len(both):
-        raise DataError(
-            f"{path}: template {both[0]} is also among the probes of {searched} ({len(both)} such templates); a "
-            "template cannot search for itself, correct one of the lists"
-        )
+    check_search(path, *gallery.template_subjects(), searched, probes.templates)
     _check_overlap(folder, split, np.union1d(gallery.subjects, probes.subjects), overlap)
     return IjbaSearch(split, gallery, probes)
 

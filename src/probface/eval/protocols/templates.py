@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from probface.errors import DataError, InvalidValue
 from probface.eval.face_table import DETECTOR_SCORE, NORM, FaceTable
-from probface.gallery.fusion import SHORTEST_MEAN, fuse_groups
+from probface.gallery.fusion import SHORTEST_MEAN, fuse_groups, fused_variance, group_blocks
 from probface.gallery.records import ESTIMATORS, Estimator
 from probface.types import Embeddings, FloatArray
 
@@ -196,13 +196,11 @@ def _blocks(
     count: int, media_starts: NDArray[np.int64], starts: NDArray[np.int64]
 ) -> Iterator[tuple[slice, NDArray[np.int64], NDArray[np.int64]]]:
     """Whole templates with about BLOCK_ROWS images: images, first images of the media, first media of the templates."""
-    bounds, first = np.append(starts, count), 0
-    while first < len(starts):
-        last = max(int(np.searchsorted(bounds, bounds[first] + BLOCK_ROWS, side="right")) - 1, first + 1)
+    bounds = np.append(starts, count)
+    for first, last in group_blocks(bounds, BLOCK_ROWS):
         begin, end = int(bounds[first]), int(bounds[last])
         inside = media_starts[np.searchsorted(media_starts, begin) : np.searchsorted(media_starts, end)]
         yield slice(begin, end), inside - begin, np.searchsorted(inside, bounds[first:last])
-        first = last
 
 
 def _fuse_mean(
@@ -227,14 +225,8 @@ def _fuse_mean(
             f"template {ids[lost[0]]}: its images' vectors (or weights) cancel out to length 0; look at its images, or "
             "weigh them otherwise"
         )
-    if estimator == "weighted_mean":
-        variance = np.add.reduceat(shares * sigma_sq, first) / total
-    elif estimator == "minimum":
-        variance = np.minimum.reduceat(sigma_sq, first).astype(np.float64)
-    else:
-        variance = 1 / np.add.reduceat(1 / sigma_sq.astype(np.float64), first)
-    smallest = np.finfo(np.float32).smallest_subnormal
-    return Embeddings((mean / length).astype(np.float32), np.maximum(variance, smallest).astype(np.float32))
+    variance = fused_variance(sigma_sq.astype(np.float64), shares, total, first, estimator)
+    return Embeddings((mean / length).astype(np.float32), variance)
 
 
 def _fuse_uncertainty(

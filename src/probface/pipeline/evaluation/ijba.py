@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probface.errors import DataError
 from probface.eval.candidate import Candidate
-from probface.eval.protocols.ijb_identification import GallerySearch
-from probface.eval.protocols.ijb_verification import TemplateScores
+from probface.eval.face_table import FaceTable
 from probface.eval.protocols.ijba import search_ijba, verify_ijba
+from probface.eval.protocols.templates import TemplateFusion
 from probface.pipeline.evaluation.evaluation import Evaluation
 from probface.pipeline.evaluation.finish import About, Counts, Findings, results_of
 from probface.pipeline.evaluation.ijba_figures import search_sections, verification_sections
@@ -36,6 +37,10 @@ from probface.readers.ijba import (
     read_ijba_verification,
 )
 from probface.readers.item import Item
+from probface.types import Metric
+
+Split = TypeVar("Split")
+Found = TypeVar("Found")
 
 IMAGES = "images"
 """Folder of the photos, in that of the lists."""
@@ -77,8 +82,8 @@ def evaluate_ijba(request: EvaluationRequest) -> Evaluation:
         notes.append(note)
     # Subjects are numbers: no head knows them.
     candidates = candidates_of(judged, (), request)
-    verified = _verified(request, candidates, tasks.verification)
-    searched = _searched(request, candidates, tasks.search)
+    verified = _on_every_split(request, candidates, tasks.verification, verify_ijba, "comparing templates")
+    searched = _on_every_split(request, candidates, tasks.search, search_ijba, "searching the galleries")
     systems = tuple(one.system for one in candidates)
     findings = Findings(
         sections=(
@@ -196,25 +201,18 @@ def _left(listed: IjbaFaces, lost: set[str], without: NDArray[np.int64] | None =
     )
 
 
-def _verified(
-    request: EvaluationRequest, candidates: Sequence[Candidate], tasks: Sequence[IjbaVerification]
-) -> list[list[TemplateScores]]:
-    """Every candidate on every split."""
-    found: list[list[TemplateScores]] = []
+def _on_every_split(
+    request: EvaluationRequest,
+    candidates: Sequence[Candidate],
+    splits: Sequence[Split],
+    judge: Callable[[FaceTable, Split, Metric, TemplateFusion], Found],
+    label: str,
+) -> list[list[Found]]:
+    """What each candidate did on each split."""
+    found: list[list[Found]] = []
     for one in candidates:
-        found.append([verify_ijba(one.faces, task, one.system.metric, request.fusion) for task in tasks])
-        request.progress("comparing templates", len(found), len(candidates))
-    return found
-
-
-def _searched(
-    request: EvaluationRequest, candidates: Sequence[Candidate], tasks: Sequence[IjbaSearch]
-) -> list[list[GallerySearch]]:
-    """Every candidate on every split."""
-    found: list[list[GallerySearch]] = []
-    for one in candidates:
-        found.append([search_ijba(one.faces, task, one.system.metric, request.fusion) for task in tasks])
-        request.progress("searching the galleries", len(found), len(candidates))
+        found.append([judge(one.faces, split, one.system.metric, request.fusion) for split in splits])
+        request.progress(label, len(found), len(candidates))
     return found
 
 
