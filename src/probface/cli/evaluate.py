@@ -7,7 +7,7 @@ import shlex
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -139,7 +139,7 @@ def evaluate_command(
     Example: probface evaluate lfw --data LFW --out out/lfw
     """
     from probface.errors import InvalidValue
-    from probface.eval.protocols.templates import TemplateFusion
+    from probface.eval.protocols.templates import FIELD
     from probface.eval.verification.options import JudgeOptions
     from probface.pipeline.evaluation.evaluate import evaluate
     from probface.readers.subject_labels import read_subject_labels
@@ -158,6 +158,14 @@ def evaluate_command(
     judge = JudgeOptions(fmr=at_fmr, resamples=resamples, seed=seed, groups=labels)
     if fmr:
         judge = dataclasses.replace(judge, fmrs=tuple(sorted(set(fmr), reverse=True)))
+    weighed = _told({"method": fusion and fusion.value, "norm": norm, "detector_score": detector_score})
+    given = {
+        "degrade": degrade and degrade.value,
+        "max_images": max_images,
+        "fusion": dataclasses.replace(FIELD, **weighed),
+        "trial_models": trial_models,
+        "distractors": distractors,
+    }
     with progress_bar() as bar:
         results = evaluate(
             protocol.value,
@@ -169,15 +177,6 @@ def evaluate_command(
             metrics=tuple(one.value for one in metric or ()),
             judge=judge,
             measures=measures,
-            degrade="moderate" if degrade is None else degrade.value,
-            max_images=2000 if max_images is None else max_images,
-            fusion=TemplateFusion(
-                "mean" if fusion is None else fusion.value,
-                norm=norm is not False,
-                detector_score=detector_score is not False,
-            ),
-            trial_models=trial_models,
-            distractors=distractors,
             faces=faces,
             aligned=aligned,
             missing=missing.value,
@@ -186,11 +185,17 @@ def evaluate_command(
             provider=provider,
             command=shlex.join(["probface", *sys.argv[1:]]),
             progress=Bars(bar),
+            **_told(given),
         )
     for note in results.notes:
         warn(note)
     _print(results, out, as_json=as_json)
     return 0
+
+
+def _told(options: dict[str, Any]) -> dict[str, Any]:
+    """Those that were given; the others keep their defaults."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _refuse_strangers(protocol: str, protocols: tuple[str, ...], options: dict[str, object]) -> None:

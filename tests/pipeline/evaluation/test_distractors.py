@@ -16,12 +16,13 @@ from probface.contract import person_digests
 from probface.errors import DataError, InvalidValue
 from probface.eval.face_table import FaceTable
 from probface.eval.protocols.distractors import search_distractors
-from probface.eval.results import Figure, Results
+from probface.eval.results import Results
 from probface.eval.verification.options import JudgeOptions
 from probface.models.graft import set_contract
 from probface.models.registry import resolve_model
 from probface.pipeline.embedding_file import read_embeddings
 from probface.pipeline.evaluation.evaluate import evaluate
+from written_results import figure, judged
 
 PEOPLE = [f"Person {number // 3:02d}" for number in range(60)]
 PROBES = [f"{person}/{number}.png" for number, person in enumerate(PEOPLE)]
@@ -59,16 +60,7 @@ def write_both(path: Path, probes: FaceTable, others: FaceTable) -> Path:
 def results(data: Path, probes: FaceTable, others: FaceTable, tmp_path_factory: pytest.TempPathFactory) -> Results:
     out = tmp_path_factory.mktemp("out")
     ready = write_both(out / "mine.npz", probes, others)
-    found = evaluate("distractors", data, out, models=(), embeddings=(ready,), judge=JUDGE)
-    assert Results.from_json((out / "results.json").read_text()) == found
-    assert (out / "report.html").read_text().startswith("<!DOCTYPE html>")
-    return found
-
-
-def figure(results: Results, name: str, system: str, relation: str = "value", **at: float) -> Figure:
-    every = (one for section in results.sections for one in section.figures)
-    (found,) = (one for one in every if (one.name, one.system, one.relation, one.at) == (name, system, relation, at))
-    return found
+    return judged("distractors", data, out, models=(), embeddings=(ready,), judge=JUDGE)
 
 
 @pytest.mark.parametrize("metric", ["cosine", "fastmls"])

@@ -10,6 +10,7 @@ import pytest
 
 from drawn_faces import drawn_faces, write_faces
 from photos import save
+from probface.cli.app import run
 from probface.errors import DataError, InvalidValue
 from probface.eval.face_table import DETECTOR_SCORE, NORM, FaceTable
 from probface.eval.metrics.verification import tmr_at_fmr
@@ -26,6 +27,7 @@ from probface.readers.ijb import IjbFiles, find_ijb, read_ijb_faces, read_ijb_se
 from probface.readers.ijb_pairs import read_ijb_pairs
 from probface.score.calibration import threshold_at
 from probface.types import Embeddings
+from written_results import judged
 
 SUBJECTS, PROBES = 24, 10
 QUICK = JudgeOptions(fmrs=(1e-1, 1e-2, 1e-4), fmr=1e-2, resamples=20)
@@ -100,10 +102,7 @@ def ready(table: FaceTable, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def results(data: Path, ready: Path, tmp_path_factory: pytest.TempPathFactory) -> Results:
     out = tmp_path_factory.mktemp("out")
-    found = evaluate("ijb", data, out, models=(), embeddings=(ready,), judge=QUICK)
-    assert Results.from_json((out / "results.json").read_text()) == found
-    assert (out / "report.html").read_text().startswith("<!DOCTYPE html>")
-    return found
+    return judged("ijb", data, out, models=(), embeddings=(ready,), judge=QUICK)
 
 
 def figure(results: Results, name: str, system: str, *, by: str = "", relation: str = "value", **at: float) -> Figure:
@@ -322,3 +321,25 @@ def test_what_is_refused(data: Path, files: IjbFiles, table: FaceTable, ready: P
             evaluate("ijb", data, tmp_path / "out", **asked)
     finally:
         files.pairs.write_text(text)
+
+
+def test_the_verb_passes_on_how_templates_are_fused(data: Path, ready: Path, tmp_path: Path) -> None:
+    options = ["--fusion", "uncertainty", "--no-norm", "--resamples", str(QUICK.resamples)]
+    line = [
+        "evaluate",
+        "ijb",
+        "--data",
+        str(data),
+        "--out",
+        str(tmp_path / "verb"),
+        "--embeddings",
+        str(ready),
+        *options,
+    ]
+    assert run(line) == 0
+    verb = Results.from_json((tmp_path / "verb" / "results.json").read_text())
+    fusion = TemplateFusion("uncertainty", norm=False, detector_score=True)
+    judge = JudgeOptions(resamples=QUICK.resamples)
+    direct = evaluate("ijb", data, tmp_path / "direct", models=(), embeddings=(ready,), fusion=fusion, judge=judge)
+    assert verb.sections == direct.sections
+    assert verb.thresholds == direct.thresholds

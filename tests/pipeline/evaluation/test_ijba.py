@@ -15,11 +15,12 @@ from probface.errors import DataError, InvalidValue
 from probface.eval.face_table import FaceTable
 from probface.eval.protocols.ijba import search_ijba, verify_ijba
 from probface.eval.protocols.templates import TemplateFusion
-from probface.eval.results import Figure, Results
+from probface.eval.results import Results
 from probface.eval.verification.options import JudgeOptions
 from probface.pipeline.evaluation.evaluate import evaluate
 from probface.pipeline.exported_faces import read_exported_faces
 from probface.readers.ijba import read_ijba_list, read_ijba_search, read_ijba_verification
+from written_results import figure, judged
 
 SPLITS = (1, 2, 4)
 HEADER = "TEMPLATE_ID,SUBJECT_ID,FILE,MEDIA_ID,SIGHTING_ID,FRAME,FACE_X,FACE_Y,FACE_WIDTH,FACE_HEIGHT\n"
@@ -86,16 +87,7 @@ def ready(table: FaceTable, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def results(data: Path, ready: Path, tmp_path_factory: pytest.TempPathFactory) -> Results:
     out = tmp_path_factory.mktemp("out")
-    found = evaluate("ijba", data, out, models=(), embeddings=(ready,), fusion=PLAIN, judge=JUDGE)
-    assert Results.from_json((out / "results.json").read_text()) == found
-    assert (out / "report.html").read_text().startswith("<!DOCTYPE html>")
-    return found
-
-
-def figure(results: Results, name: str, system: str, relation: str = "value", **at: float) -> Figure:
-    every = (one for section in results.sections for one in section.figures)
-    (found,) = (one for one in every if (one.name, one.system, one.relation, one.at) == (name, system, relation, at))
-    return found
+    return judged("ijba", data, out, models=(), embeddings=(ready,), fusion=PLAIN, judge=JUDGE)
 
 
 def test_figures_are_those_of_the_splits(results: Results, data: Path, table: FaceTable) -> None:

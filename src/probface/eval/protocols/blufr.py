@@ -14,7 +14,7 @@ number of impostors where FMR x N is whole and no score is tied, one fewer where
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -25,7 +25,7 @@ from probface.eval.face_table import FaceTable
 from probface.eval.metrics.identification import Searches, fnir, threshold_at_fpir
 from probface.eval.protocols.all_pairs import PairRates, all_pair_rates
 from probface.match.matrix import score_blocks
-from probface.readers.blufr import BlufrLists, Rows
+from probface.readers.blufr import BlufrLists, BlufrTrial, Rows
 from probface.types import Metric
 
 FacesOfTrial: TypeAlias = Callable[[int], FaceTable]
@@ -178,22 +178,44 @@ def judge_blufr(
     )
 
 
+def without_images(trial: BlufrTrial, gone: NDArray[np.bool_], labels: NDArray[np.int64]) -> BlufrTrial:
+    """A trial without some of the test images.
+
+    People whose gallery image is gone leave the identification, with all their probes: they must not pass for
+    strangers.
+
+    Args:
+        trial: the trial.
+        gone: (N,) of all images of the lists.
+        labels: (N,) the number of the person in each.
+    """
+    away = labels[trial.gallery[gone[trial.gallery]]]
+    return replace(
+        trial,
+        test=trial.test[~gone[trial.test]],
+        gallery=trial.gallery[~gone[trial.gallery]],
+        probes=trial.probes[~gone[trial.probes] & ~np.isin(labels[trial.probes], away)],
+    )
+
+
 def _judge_trial(lists: BlufrLists, number: int, table: FaceTable, metric: Metric, options: BlufrOptions) -> _Trial:
-    trial = lists.trials[number]
-    test = _present(lists, trial.test, table, options)
-    rows = table.rows([lists.names[row] for row in test])
-    pairs = all_pair_rates(table.embeddings[rows], lists.labels[test], options.fmrs, metric, threads=options.threads)
-    gallery = trial.gallery[np.isin(trial.gallery, test)]
-    lost = np.setdiff1d(lists.labels[trial.gallery], lists.labels[gallery])
-    probes = trial.probes[np.isin(trial.probes, test) & ~np.isin(lists.labels[trial.probes], lost)]
-    if not (len(gallery) and len(probes)):
+    whole = trial = lists.trials[number]
+    if options.allow_missing:  # else the table itself names what it lacks
+        lost = set(table.missing([lists.names[row] for row in whole.test]))
+        trial = without_images(whole, np.array([name in lost for name in lists.names]), lists.labels)
+    if not len(trial.test):
+        raise DataError(f"{len(whole.test)} test images: none has an embedding; embed LFW's images")
+    rows = table.rows([lists.names[row] for row in trial.test])
+    labels = lists.labels[trial.test]
+    pairs = all_pair_rates(table.embeddings[rows], labels, options.fmrs, metric, threads=options.threads)
+    if not (len(trial.gallery) and len(trial.probes)):
         raise DataError(f"trial {number + 1}: no gallery image or no probe has an embedding; embed LFW's images")
-    searches = _search(lists, gallery, probes, table, metric, options.threads)
+    searches = _search(lists, trial.gallery, trial.probes, table, metric, options.threads)
     thresholds = [threshold_at_fpir(searches, fpir) for fpir in options.fpirs]
     identified = [
         [1 - fnir(searches, rank=rank, threshold=threshold) for rank in options.ranks] for threshold in thresholds
     ]
-    return _Trial(pairs, thresholds, identified, searches, len(trial.test) - len(test))
+    return _Trial(pairs, thresholds, identified, searches, len(whole.test) - len(trial.test))
 
 
 def _search(lists: BlufrLists, gallery: Rows, probes: Rows, table: FaceTable, metric: Metric, threads: int) -> Searches:
@@ -202,14 +224,3 @@ def _search(lists: BlufrLists, gallery: Rows, probes: Rows, table: FaceTable, me
     )
     blocks = score_blocks(searched, enrolled, metric, threads=threads)
     return Searches.of((block for _, block in blocks), lists.labels[gallery], lists.labels[probes])
-
-
-def _present(lists: BlufrLists, rows: Rows, table: FaceTable, options: BlufrOptions) -> Rows:
-    """The images that have an embedding."""
-    if not options.allow_missing:
-        return rows  # the table itself names what it lacks
-    missing = set(table.missing([lists.names[row] for row in rows]))
-    present = rows[[lists.names[row] not in missing for row in rows]]
-    if len(present) == 0:
-        raise DataError(f"{len(rows)} test images: none has an embedding; embed LFW's images")
-    return present

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from probface.errors import DataError
-from probface.eval.protocols.blufr import BlufrOptions, BlufrResult, judge_blufr
+from probface.eval.protocols.blufr import BlufrOptions, BlufrResult, judge_blufr, without_images
 from probface.pipeline.evaluation.blufr_figures import affordable_options, blufr_sections
 from probface.pipeline.evaluation.blufr_systems import BlufrSystem, blufr_systems
 from probface.pipeline.evaluation.evaluation import Evaluation
@@ -86,20 +86,13 @@ def _items(request: EvaluationRequest, lists: BlufrLists) -> tuple[list[Item], l
 
 
 def _with_faces(lists: BlufrLists, systems: Sequence[BlufrSystem]) -> tuple[BlufrLists, int]:
-    """The lists without the images that a system has no face of, and how many those are.
-
-    People whose gallery image is lost leave the identification, with all their probes.
-    """
+    """The lists without the images that a system has no face of, and how many those are."""
     lost = {name for one in systems for table in one.tables for name in table.missing(lists.names)}
     if not lost:
         return lists, 0
     gone = np.array([name in lost for name in lists.names])
-    trials = []
-    for number, trial in enumerate(lists.trials, 1):
-        test, gallery = trial.test[~gone[trial.test]], trial.gallery[~gone[trial.gallery]]
-        away = lists.labels[trial.gallery[gone[trial.gallery]]]
-        probes = trial.probes[~gone[trial.probes] & ~np.isin(lists.labels[trial.probes], away)]
-        if not (len(gallery) and len(probes)):
+    trials = tuple(without_images(trial, gone, lists.labels) for trial in lists.trials)
+    for number, trial in enumerate(trials, 1):
+        if not (len(trial.gallery) and len(trial.probes)):
             raise DataError(f"trial {number}: no gallery image or no probe has a face; check the images and --aligned")
-        trials.append(replace(trial, test=test, gallery=gallery, probes=probes))
-    return replace(lists, trials=tuple(trials)), len(lost)
+    return replace(lists, trials=trials), len(lost)
