@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from probface.contract import ModelContract, Rescaling
 from probface.models.backbone import Backbone, load_backbone
+from probface.models.graft import graft
 from probface.models.head_weights import HeadWeights
 from probface.models.record import SFACE
-from probface.models.taps import Taps
+from probface.models.taps import Taps, find_taps
 from probface.models.weights import find_weights
 
 
@@ -84,3 +88,17 @@ def make_head() -> Callable[..., HeadWeights]:
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def write_model(backbones: dict[str, Backbone], make_head: Callable[..., HeadWeights]) -> Callable[..., Path]:
+    """A small network with a head of random weights, as an ONNX file; what its contract says besides can be given."""
+
+    def write(path: Path, network: str = "resnet", **says: Any) -> Path:
+        backbone = backbones[network]
+        head = make_head(backbone, find_taps(backbone.model, backbone.face))
+        head = replace(head, contract=replace(head.contract, **says))
+        onnx.save(graft(backbone.model, head, backbone_digest=backbone.digest), path)
+        return path
+
+    return write

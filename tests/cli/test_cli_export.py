@@ -9,25 +9,15 @@ import pytest
 from people_folder import write_people
 
 from probface.cli.app import run
-from probface.models.backbone import Backbone
-from probface.models.graft import graft
-from probface.models.head_weights import HeadWeights
 from probface.models.registry import resolve_model
-from probface.models.taps import find_taps
 
 Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(scope="module")
-def model(
-    backbones: dict[str, Backbone], make_head: Callable[..., HeadWeights], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def model(write_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A training folder with a small network and a head of random weights."""
-    backbone = backbones["resnet"]
-    head = make_head(backbone, find_taps(backbone.model, backbone.face))
-    folder = tmp_path_factory.mktemp("model")
-    onnx.save(graft(backbone.model, head, backbone_digest=backbone.digest), folder / "model.onnx")
-    return folder
+    return write_model(tmp_path_factory.mktemp("model") / "model.onnx").parent
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 from onnx import ModelProto, numpy_helper
 from people_folder import write_people
@@ -12,24 +11,14 @@ from probface.errors import DataError, InvalidValue, ModelError, ModelNotFound
 from probface.export import one_file
 from probface.export.accuracy import choose_images, parity, random_crops
 from probface.export.one_file import ImageCount, export_model
-from probface.models.backbone import Backbone
-from probface.models.graft import graft
 from probface.models.graph import make_batch_dynamic
-from probface.models.head_weights import HeadWeights
 from probface.models.registry import resolve_model
-from probface.models.taps import find_taps
 
 
 @pytest.fixture(scope="module")
-def model(
-    backbones: dict[str, Backbone], make_head: Callable[..., HeadWeights], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def model(write_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small network and a head of random weights."""
-    backbone = backbones["resnet"]
-    head = make_head(backbone, find_taps(backbone.model, backbone.face))
-    path = tmp_path_factory.mktemp("model") / "small.onnx"
-    onnx.save(graft(backbone.model, head, backbone_digest=backbone.digest), path)
-    return path
+    return write_model(tmp_path_factory.mktemp("model") / "small.onnx")
 
 
 @pytest.fixture(scope="module")

@@ -16,11 +16,8 @@ from probface.errors import DataError, InsufficientData, InvalidValue, StorageEr
 from probface.eval.cross_pairs import CrossPairs
 from probface.face.degrade import EXTREME, MODERATE, image_rng
 from probface.face.image import read_image
-from probface.models.backbone import Backbone
-from probface.models.graft import graft, read_contract, set_contract
-from probface.models.head_weights import HeadWeights
+from probface.models.graft import read_contract
 from probface.models.registry import resolve_model
-from probface.models.taps import find_taps
 from probface.pipeline.calibrate import CalibratedModel, calibrate_model
 from probface.pipeline.embed import embed
 from probface.readers.open import open_items
@@ -34,24 +31,15 @@ SCALE = QualityScale(-9.0, 9.0)
 
 
 @pytest.fixture(scope="module")
-def model(
-    backbones: dict[str, Backbone], make_head: Callable[..., HeadWeights], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def model(write_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small network with a head of random weights, which two of the people trained."""
-    backbone = backbones["resnet"]
-    head = make_head(backbone, find_taps(backbone.model, backbone.face))
-    grafted = graft(backbone.model, head, backbone_digest=backbone.digest)
-    contract = replace(
-        head.contract,
+    return write_model(
+        tmp_path_factory.mktemp("model") / "small.onnx",
         training_people=person_digests(TRAINED),
         quality=SCALE,
         thresholds=(OLD,),
         data={OLD.data: "other people"},
     )
-    set_contract(grafted, contract)
-    path = tmp_path_factory.mktemp("model") / "small.onnx"
-    onnx.save(grafted, path)
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -22,10 +22,7 @@ from probface.eval.face_table import DETECTOR_SCORE, NORM, SHARPNESS
 from probface.face.degrade import MODERATE, image_rng
 from probface.face.image import encode_png, read_image
 from probface.face.sharpness import sharpness
-from probface.models.backbone import Backbone
-from probface.models.graft import graft, set_contract
-from probface.models.head_weights import HeadWeights
-from probface.models.taps import find_taps
+from probface.models.graft import set_contract
 from probface.pipeline import embed as room
 from probface.pipeline import face_export
 from probface.pipeline.crop_files import CropFiles
@@ -46,17 +43,9 @@ def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def model(
-    backbones: dict[str, Backbone], make_head: Callable[..., HeadWeights], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def model(write_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small network with a head of random weights, and a quality scale."""
-    backbone = backbones["resnet"]
-    head = make_head(backbone, find_taps(backbone.model, backbone.face))
-    grafted = graft(backbone.model, head, backbone_digest=backbone.digest)
-    set_contract(grafted, replace(head.contract, quality=QualityScale(-3.0, 3.0)))
-    path = tmp_path_factory.mktemp("model") / "small.onnx"
-    onnx.save(grafted, path)
-    return path
+    return write_model(tmp_path_factory.mktemp("model") / "small.onnx", quality=QualityScale(-3.0, 3.0))
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,16 +32,10 @@ COUNT = 6
 
 
 @pytest.fixture(scope="module")
-def other_file(
-    backbones: dict[str, Backbone], make_head: Callable[..., HeadWeights], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def other_file(write_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of D = 32, for faces of 112 x 96."""
-    backbone = backbones["mobilefacenet"]
-    head = make_head(backbone, find_taps(backbone.model, backbone.face))
-    head = replace(head, contract=replace(head.contract, name="other", quality=QualityScale(-3, 3)))
     path = tmp_path_factory.mktemp("other") / "other.onnx"
-    onnx.save(graft(backbone.model, head, backbone_digest=backbone.digest), path)
-    return path
+    return write_model(path, "mobilefacenet", name="other", quality=QualityScale(-3, 3))
 
 
 @pytest.fixture(scope="module")
