@@ -10,7 +10,6 @@ they are, and once each is, with equal chance, moderately degraded.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lfw_judge import CROSS_SEED, DRAW_SEED, State
+from lfw_judge import CROSS_SEED, DRAW_SEED, State, some_faces
 from markdown_tables import table
 from probface.encoder.features import FeatureExtractor
 from probface.eval.face_table import FaceTable
@@ -98,13 +97,7 @@ class Lfw:
         yield "clean", clean
         degraded = np.random.default_rng(DRAW_SEED).random(len(self._all.names)) < 0.5
         rows = np.flatnonzero(degraded)
-        chosen = dataclasses.replace(
-            self._all,
-            names=tuple(self._all.names[row] for row in rows),
-            people=self._all.people[rows],
-            crops=self._all.crops[rows],
-            digest=f"{self._all.digest}, half of them",
-        )
+        chosen = some_faces(self._all, rows, "half of them")
         mixed = np.array(clean)
         (mixed[rows],) = self._features(chosen, Variant("moderate"), DRAW_SEED)
         yield "degraded with equal chance", mixed

@@ -18,7 +18,7 @@ import blufr_heads
 import risk_control
 import template_fusion
 from lfw_cross import DISCARD, FMRS, RESAMPLES, Cross, pair_errors, sampled, score_of
-from lfw_judge import JUDGE_FOLDS, Judge, State
+from lfw_judge import JUDGE_FOLDS, Judge, State, trained_head
 from markdown_tables import percent, plain, table
 from paper_claims import claims_section
 from probface.eval.metrics.bootstrap import difference, ratio
@@ -26,7 +26,6 @@ from probface.eval.metrics.verification import kfold_accuracy
 from probface.eval.metrics.weighted import DiscardAuc
 from probface.face.degrade import KINDS
 from probface.models.head_weights import HeadWeights, load_head
-from probface.models.registry import head_file
 from probface.models.weights import writable_cache_folder
 from probface.score.cosine import cosine
 from probface.storage import write_bytes
@@ -193,7 +192,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the page to write")
     options = parser.parse_args()
     cache = options.cache or writable_cache_folder() / "train"
-    head = load_head(options.model / "head.safetensors" if options.model else head_file("sface_head.safetensors"))
+    head = trained_head(options.model)
     heads = {folder.name: load_head(folder / "head.safetensors") for folder in options.ablation}
     wide = {name: one for name, one in heads.items() if one.contract.features[0].startswith("flatten:")}
     heads = {"shipped": head, **{name: one for name, one in heads.items() if name not in wide}}

@@ -6,6 +6,7 @@ once and cached; every head of the ablation then reads the same ones.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,9 +19,10 @@ from numpy.typing import NDArray
 from probface.encoder.features import FeatureExtractor
 from probface.face.degrade import degrade
 from probface.face.sharpness import sharpness
-from probface.models.head_weights import HeadWeights
-from probface.models.registry import resolve_backbone
+from probface.models.head_weights import HeadWeights, load_head
+from probface.models.registry import head_file, resolve_backbone
 from probface.models.taps import find_taps
+from probface.models.weights import writable_cache_folder
 from probface.pipeline.recogniser import open_detector
 from probface.readers.lfw import LfwPair, find_lfw, lfw_images, people_folds, read_pairs
 from probface.train.config import Variant
@@ -132,13 +134,7 @@ class Judge:
         """One of :attr:`draws`."""
         degraded = np.random.default_rng([DRAW_SEED, number]).random(len(self.faces.names)) < 0.5
         rows = np.flatnonzero(degraded)
-        chosen = dataclasses.replace(
-            self.faces,
-            names=tuple(self.faces.names[row] for row in rows),
-            people=self.faces.people[rows],
-            crops=self.faces.crops[rows],
-            digest=f"{self.faces.digest}, draw {number}",
-        )
+        chosen = some_faces(self.faces, rows, f"draw {number}")
         features = np.array(self.clean.features)
         features[rows] = self.state_of(chosen, "moderate", DRAW_SEED + number).features
         return State.of(features, self.extractor.dim)
@@ -170,3 +166,39 @@ class Judge:
             change(crop, name, 0, label, CROSS_SEED)
             for crop, label in zip(self.faces.crops, self.faces.names, strict=True)
         ]
+
+
+def some_faces(faces: Faces, rows: NDArray[np.int64], what: str) -> Faces:
+    """Some of the faces, under a digest of their own."""
+    return dataclasses.replace(
+        faces,
+        names=tuple(faces.names[row] for row in rows),
+        people=faces.people[rows],
+        crops=faces.crops[rows],
+        digest=f"{faces.digest}, {what}",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What the command line of a section of docs/evidence.md names."""
+
+    data: Path
+    judge: Judge
+    head: HeadWeights
+
+
+def opened(description: str | None) -> Opened:
+    """Parse --data, --model and --cache."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="LFW: people.txt, pairs.txt and the images")
+    parser.add_argument("--model", type=Path, help="a training output folder; the shipped head if not given")
+    parser.add_argument("--cache", type=Path, help="folder of cached features")
+    options = parser.parse_args()
+    judge = Judge(options.data, options.cache or writable_cache_folder() / "train")
+    return Opened(options.data, judge, trained_head(options.model))
+
+
+def trained_head(folder: Path | None) -> HeadWeights:
+    """The head of a training output folder, or the shipped one."""
+    return load_head(folder / "head.safetensors" if folder else head_file("sface_head.safetensors"))

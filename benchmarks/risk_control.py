@@ -8,22 +8,18 @@ risk-controlled accuracy, whose threshold is refitted on what is kept. The quali
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lfw_cross import Cross, sampled, score_of
-from lfw_judge import Judge
+from lfw_judge import Judge, opened
 from markdown_tables import percent, table
 from probface.eval.metrics.bootstrap import Statistic, Weights
 from probface.eval.metrics.risk import discard_curve, quality_groups
 from probface.eval.metrics.weighted import BestErrorRate, Impostors
-from probface.models.head_weights import HeadWeights, load_head
-from probface.models.registry import head_file
-from probface.models.weights import writable_cache_folder
+from probface.models.head_weights import HeadWeights
 from probface.score.by_metric import paired_scores
 from probface.types import Embeddings, Metric
 
@@ -137,14 +133,8 @@ def sections(judge: Judge, head: HeadWeights) -> Iterator[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="LFW: people.txt, pairs.txt and the images")
-    parser.add_argument("--model", type=Path, help="a training output folder; the shipped head if not given")
-    parser.add_argument("--cache", type=Path, help="folder of cached features")
-    options = parser.parse_args()
-    head = load_head(options.model / "head.safetensors" if options.model else head_file("sface_head.safetensors"))
-    judge = Judge(options.data, options.cache or writable_cache_folder() / "train")
-    for section in sections(judge, head):
+    given = opened(__doc__)
+    for section in sections(given.judge, given.head):
         print(section, end="\n\n", flush=True)
 
 

@@ -8,7 +8,6 @@ extremely degraded; nobody among them trained the shipped head.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lfw_judge import CROSS_SEED, JUDGE_FOLDS, Judge
+from lfw_judge import CROSS_SEED, JUDGE_FOLDS, Judge, opened
 from markdown_tables import percent, table
 from probface.errors import InsufficientData
 from probface.eval.face_table import DETECTOR_SCORE, NORM, FaceTable
@@ -34,9 +33,7 @@ from probface.eval.protocols.mixed_templates import (
 )
 from probface.eval.protocols.templates import TemplateFusion
 from probface.gallery.records import Estimator
-from probface.models.head_weights import HeadWeights, load_head
-from probface.models.registry import head_file
-from probface.models.weights import writable_cache_folder
+from probface.models.head_weights import HeadWeights
 from probface.pipeline.recogniser import open_detector
 from probface.readers.lfw import find_lfw, lfw_images, people_folds
 from probface.score.calibration import require_impostors, threshold_at
@@ -330,14 +327,8 @@ def sections(gallery: Gallery) -> Iterator[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="LFW: people.txt, pairs.txt and the images")
-    parser.add_argument("--model", type=Path, help="a training output folder; the shipped head if not given")
-    parser.add_argument("--cache", type=Path, help="folder of cached features")
-    options = parser.parse_args()
-    head = load_head(options.model / "head.safetensors" if options.model else head_file("sface_head.safetensors"))
-    judge = Judge(options.data, options.cache or writable_cache_folder() / "train")
-    for section in sections(Gallery.of(judge, options.data, head)):
+    given = opened(__doc__)
+    for section in sections(Gallery.of(given.judge, given.data, given.head)):
         print(section, end="\n\n", flush=True)
 
 

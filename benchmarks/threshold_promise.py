@@ -8,16 +8,11 @@ the comparisons among the other groups' people (probface.eval.cross_fitting). No
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 from lfw_cross import FMRS, RESAMPLES, Cross, score_of
-from lfw_judge import Judge
+from lfw_judge import opened
 from markdown_tables import percent, table
 from probface.eval.cross_fitting import CrossFitted, cross_fit
-from probface.models.head_weights import HeadWeights, load_head
-from probface.models.registry import head_file
-from probface.models.weights import writable_cache_folder
+from probface.models.head_weights import HeadWeights
 from probface.types import Metric
 
 NAMES: dict[Metric, str] = {"cosine": "cosine", "fastmls": "FastMLS", "mls": "MLS"}
@@ -47,15 +42,9 @@ def _row(name: str, result: CrossFitted) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--model", type=Path, help="a training output folder; the shipped head if not given")
-    parser.add_argument("--cache", type=Path)
-    options = parser.parse_args()
-    judge = Judge(options.data, options.cache or writable_cache_folder() / "train")
-    head = load_head(options.model / "head.safetensors" if options.model else head_file("sface_head.safetensors"))
+    given = opened(__doc__)
     for name in ("moderate", "extreme"):
-        print(f"Clean and {name}:\n\n{promise_section(Cross.of(judge, name), head)}\n")
+        print(f"Clean and {name}:\n\n{promise_section(Cross.of(given.judge, name), given.head)}\n")
 
 
 if __name__ == "__main__":
