@@ -13,6 +13,7 @@ from probface.contract import ModelContract, ScoreHistogram, Threshold
 from probface.errors import InsufficientData
 from probface.eval.cross_pairs import CrossPairs
 from probface.eval.metrics.bootstrap import resample
+from probface.eval.metrics.histogram import score_shares
 from probface.eval.metrics.weighted import FmrAtThreshold
 from probface.score.calibration import threshold_at_fmr
 from probface.score.quality import fit_scale
@@ -113,16 +114,11 @@ def _thresholds(impostor: FloatArray, metric: Metric, data: str, fmrs: Sequence[
 
 
 def _histogram(scores: FloatArray, genuine: NDArray[np.bool_], metric: Metric, data: str) -> ScoreHistogram:
-    low = min(float(np.quantile(scores[~genuine], 1e-3)), float(np.min(scores[genuine], initial=np.inf)))
-    high = max(float(np.max(scores)), low + 1e-9)  # a network that gives one score for all still has a histogram
-    edges = np.linspace(low, high, HISTOGRAM_BINS + 1)
+    found = score_shares(scores[genuine], scores[~genuine], HISTOGRAM_BINS)
+    edges = found.edges
     digits = max(6, 3 - math.floor(math.log10(edges[1] - edges[0])))  # rounded, and still apart
-    clipped = np.clip(scores, edges[0], edges[-1])
-
-    def shares(values: FloatArray) -> tuple[float, ...]:
-        counts, _ = np.histogram(values, edges)
-        return tuple(round(float(share), 8) for share in counts / max(1, counts.sum()))
-
-    return ScoreHistogram(
-        metric, tuple(round(float(e), digits) for e in edges), shares(clipped[genuine]), shares(clipped[~genuine]), data
+    genuine_shares, impostor_shares = (
+        tuple(round(float(share), 8) for share in shares) for shares in (found.genuine, found.impostor)
     )
+    rounded = tuple(round(float(edge), digits) for edge in edges)
+    return ScoreHistogram(metric, rounded, genuine_shares, impostor_shares, data)

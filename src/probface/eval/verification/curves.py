@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from probface.eval.metrics.histogram import score_shares
 from probface.eval.results import Chart, ChartAxis, Series
 from probface.eval.verification.trial import Trial
 from probface.score.calibration import EXPECTED_FALSE_MATCHES
@@ -59,15 +60,12 @@ def operating_curve(trial: Trial) -> tuple[NDArray[np.float64], NDArray[np.float
 
 def score_histogram(trial: Trial) -> Chart:
     """Scores of both kinds of a system."""
-    genuine, impostor = trial.genuine_scores, trial.impostor_scores
-    low = min(float(np.quantile(impostor, 1e-3)), float(genuine.min()))
-    high = max(float(trial.scores.max()), low + 1e-9)
-    edges = np.linspace(low, high, HISTOGRAM_BINS + 1)
-    middles = tuple(((edges[1:] + edges[:-1]) / 2).tolist())
-    series = []
-    for label, scores in (("genuine", genuine), ("impostor", impostor)):
-        counts, _ = np.histogram(np.clip(scores, edges[0], edges[-1]), edges)
-        series.append(Series(label, middles, tuple((counts / len(scores)).tolist()), trial.key))
+    found = score_shares(trial.genuine_scores, trial.impostor_scores, HISTOGRAM_BINS)
+    middles = tuple(((found.edges[1:] + found.edges[:-1]) / 2).tolist())
+    series = [
+        Series(label, middles, tuple(shares.tolist()), trial.key)
+        for label, shares in (("genuine", found.genuine), ("impostor", found.impostor))
+    ]
     title = f"Scores of {trial.label}"
     return Chart(
         "histogram", title, HISTOGRAM_TEXT, ChartAxis("score"), ChartAxis("comparisons", percent=True), tuple(series)
