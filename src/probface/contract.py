@@ -63,6 +63,11 @@ class InputSpec:
         if not (math.isfinite(self.mean) and math.isfinite(self.scale) and self.scale > 0):
             raise InvalidValue(f"mean {self.mean}, scale {self.scale}: must be finite, the scale above 0")
 
+    @property
+    def cut(self) -> tuple[int, int, str]:
+        """Height, width and template: inputs that agree in these take the same aligned faces."""
+        return self.height, self.width, self.template
+
 
 @dataclass(frozen=True, slots=True)
 class Rescaling:

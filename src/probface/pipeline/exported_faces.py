@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probface.contract import ModelContract
+from probface.contract import InputSpec, ModelContract
 from probface.errors import DataError, InvalidValue
 from probface.eval.face_table import DETECTOR_SCORE, NORM, SHARPNESS, FaceTable
 from probface.pipeline.crop_files import CropFiles, CropRows
@@ -68,6 +68,10 @@ class ExportedFaces:
     notes: tuple[str, ...]
     resumed: int
     crops: CropRows | None
+
+    def serves(self, spec: InputSpec) -> bool:
+        """Whether another model of this input, or a degraded copy, can take its faces from here."""
+        return self.crops is not None and self.options["degrade"] is None and self.contract.input.cut == spec.cut
 
     def picture(self, name: str) -> Image | None:
         """The aligned face of an image as the network saw it, RGB uint8 (height, width, 3).

@@ -151,7 +151,7 @@ def check_shared(shared: ExportedFaces, images: str, spec: InputSpec, options: E
     if {name: shared.options[name] for name in found_by} != found_by:
         raise InvalidValue(f"shared faces {shared.folder}: found otherwise than {found_by}; export without them")
     theirs = shared.contract.input
-    if (theirs.height, theirs.width, theirs.template) != (spec.height, spec.width, spec.template):
+    if theirs.cut != spec.cut:
         raise InvalidValue(
             f"shared faces {shared.folder}: {theirs.height} x {theirs.width} pixels by template {theirs.template!r}, "
             f"the model takes {spec.height} x {spec.width} by {spec.template!r}; export without them"

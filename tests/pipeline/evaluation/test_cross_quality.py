@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from people_folder import write_people
 
+from probface.contract import QualityScale
 from probface.errors import DataError
 from probface.eval.metrics.verification import tmr_at_fmr
 from probface.eval.results import Results
@@ -71,6 +73,20 @@ def test_people_who_trained_are_not_even_embedded(tmp_path: Path) -> None:
     results = evaluate("risk", data, tmp_path / "out", aligned=True, judge=QUICK)
     assert results.provenance.subjects == 5
     assert any("1 people (3 images) who trained" in note for note in results.notes)
+
+
+def test_several_models_of_one_input_share_their_faces(write_model: Callable[..., Path], tmp_path: Path) -> None:
+    """Each sees what it would see alone."""
+    data = write_people(tmp_path / "people", 8, 3)
+    models = tuple(
+        str(write_model(tmp_path / f"{name}.onnx", name=name, quality=QualityScale(-3.0, 3.0)))
+        for name in ("one", "two")
+    )
+    both = evaluate("risk", data, tmp_path / "both", aligned=True, judge=QUICK, models=models)
+    assert [system.key for system in both.systems] == ["one-cosine", "one-fastmls", "two-cosine", "two-fastmls"]
+    alone = evaluate("risk", data, tmp_path / "alone", aligned=True, judge=QUICK, models=models[1:])
+    rows = {one.key: [row for row in both.thresholds if row.system == one.key] for one in alone.systems}
+    assert rows == {one.key: [row for row in alone.thresholds if row.system == one.key] for one in alone.systems}
 
 
 def test_no_more_images_than_asked_for(tmp_path: Path) -> None:

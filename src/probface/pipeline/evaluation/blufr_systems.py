@@ -152,7 +152,7 @@ def _embed_trials(
     exported: list[ExportedFaces] = []
     for number, model in enumerate(models, 1):
         # Of the same faces one copy is enough.
-        alike = shared is not None and shared.crops is not None and _same_input(model, shared)
+        alike = shared is not None and shared.serves(resolve_model(model).contract.input)
         options = ExportOptions(aligned=request.aligned, crops=request.faces and not alike)
         found = export_faces(
             items,
@@ -167,10 +167,6 @@ def _embed_trials(
         shared = shared or found
         exported.append(found)
     return exported
-
-
-def _same_input(model: str, shared: ExportedFaces) -> bool:
-    return resolve_model(model).contract.input == shared.contract.input
 
 
 def _as_one(exported: Sequence[ExportedFaces]) -> Judged:

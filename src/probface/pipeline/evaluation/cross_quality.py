@@ -43,9 +43,8 @@ def evaluate_cross_quality(request: EvaluationRequest) -> Evaluation:
         )
     items, notes = _chosen(request)
     clean = embed_models(request, items)
-    degraded = embed_models(
-        request, items, ExportOptions(degrade=request.degrade, seed=request.judge.seed), request.degrade
-    )
+    options = ExportOptions(degrade=request.degrade, seed=request.judge.seed)
+    degraded = embed_models(request, items, options, request.degrade, shared=clean)
     judged = [_both(one, other, request.degrade) for one, other in zip(clean, degraded, strict=True)]
     names = [name for name in clean[0].table.names if not any(one.table.missing([name]) for one in (*clean, *degraded))]
     subject = {item.name: item.label or "" for item in items}

@@ -68,6 +68,7 @@ def embed_models(
     part: str = "",
     *,
     given: Mapping[str, GivenFace] | None = None,
+    shared: Iterable[Judged] = (),
 ) -> list[Judged]:
     """Every model and every file of embeddings on the same images.
 
@@ -77,16 +78,17 @@ def embed_models(
         options: of the export, but for what the request says.
         part: what this export is, where a protocol has several; the name of its folder.
         given: where the protocol's lists have the faces, by the names of the images.
+        shared: models that saw the same images as they are: where faces were kept, none is looked for again.
 
     Raises:
         DataError, InvalidValue, ModelError, StorageError: as :func:`export_faces` and :func:`read_ready_faces`.
     """
     chosen = replace(options or ExportOptions(), aligned=request.aligned, crops=request.faces)
     judged: list[Judged] = []
-    first: ExportedFaces | None = None
+    found = [one.export for one in shared if one.export is not None]
     for model in request.models:
-        exported = _export(request, items, chosen, model, part, first, given)
-        first = first or exported
+        exported = _export(request, items, chosen, model, part, found, given)
+        found.append(exported)
         judged.append(_of_export(request, exported))
     names = [item.name for item in items]
     judged += [_of_file(request, path, names) for path in request.embeddings]
@@ -99,18 +101,18 @@ def _export(
     options: ExportOptions,
     model: str,
     part: str,
-    first: ExportedFaces | None,
+    found: Sequence[ExportedFaces],
     given: Mapping[str, GivenFace] | None,
 ) -> ExportedFaces:
     label = f"embedding with {Path(model).name}" + (f" ({part})" if part else "")
     folder = request.out / FACES / (_slug(model) + (f"-{part}" if part else ""))
-    alike = first is not None and options.crops and resolve_model(model).contract.input == first.contract.input
+    spec = resolve_model(model).contract.input if found else None
     return export_faces(
         items,
         folder,
         model=model,
         options=options,
-        shared=first if alike else None,
+        shared=next((one for one in found if spec is not None and one.serves(spec)), None),
         given=given,
         resume=request.resume,
         provider=request.provider,
